@@ -81,7 +81,7 @@ def families(
     yield gauge("uploads_unfinished", "Unfinished resumable uploads.", live.unfinished)
     yield gauge(
         "uploads_unfinished_bytes",
-        "Bytes that they have on the disk.",
+        "Bytes of unfinished resumable uploads on the disk.",
         live.unfinished_bytes,
     )
     writing = live.writing
@@ -104,7 +104,9 @@ def families(
         yield gauge(
             "filesystem_size_bytes", "Size of the home's filesystem.", disk.total
         )
-        yield gauge("filesystem_free_bytes", "Free space of it.", disk.free)
+        yield gauge(
+            "filesystem_free_bytes", "Free space of the home's filesystem.", disk.free
+        )
         yield gauge(
             "filesystem_reserved_bytes",
             "Part of the free space that pushes may not use (min_free_space).",
@@ -185,8 +187,8 @@ def _of_buckets(buckets: Sequence[BucketOverview]) -> Iterator[Metric]:
     yield found
     copied = GaugeMetricFamily(
         "filebucket_bucket_copied_timestamp_seconds",
-        "All files received before are at the other server; absent if that is not known"
-        " of any.",
+        "All files received before this time are on the other server; absent if none is"
+        " known to be.",
         labels=["bucket", "target"],
     )
     for each in shown:

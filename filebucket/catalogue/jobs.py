@@ -53,7 +53,7 @@ def job(place: Place, name: str) -> Iterator[Job]:
         if not lock.take():
             raise BusyError(
                 f"another filebucket {name} is running, on this or another machine:"
-                " nothing to do"
+                " nothing was done"
             )
         yield lock
     finally:

@@ -210,7 +210,7 @@ class Leadership(Service):
         self._known = False
         if self._led:
             self._led = False
-            self._log.info("this daemon leads no longer", event="leader", leads=False)
+            self._log.info("this daemon no longer leads", event="leader", leads=False)
         if failure.check(CancelledError):
             error = f"no answer within {PATIENCE:.0f} seconds"
         elif failure.check(CatalogueError, OSError):

@@ -215,7 +215,7 @@ class Database:
         self.raw = self._connected()
         if step is not _identity and _identity(self.raw) != self.identity:
             self.raw.close()
-            raise CatalogueError("another catalogue is in its place")
+            raise CatalogueError("the database now has another catalogue")
         return step(self.raw)
 
     def close(self) -> None:

@@ -17,18 +17,18 @@ from filebucket.config.values import Path
 
 
 @click.command()
-@click.option("--test", is_flag=True, help="Send a test.")
+@click.option("--test", is_flag=True, help="Send a test alert.")
 @click.option(
     "--unit",
     metavar="NAME",
-    help="Report that the unit NAME of systemd has failed, for OnFailure=.",
+    help="Report that the systemd unit NAME has failed, for OnFailure=.",
 )
 @with_config
 def alert(test: bool, unit: str | None, path: str) -> None:
     """Run alert.sh once, as the daemon does, and wait for it.
 
-    Prints what it writes to standard error, and exits with its exit status; with 1 if
-    there is no alert.sh, or it cannot be run.
+    Prints the standard error of alert.sh, and exits with its exit status, or with 1 if
+    there is no alert.sh or it cannot be run.
 
     As root, runs it with the rights of the home's owner.
     """

@@ -62,7 +62,7 @@ def bucket() -> None:
     "listed",
     type=click.File(encoding="utf-8-sig"),
     metavar="FILE",
-    help="Add a bucket for each line of FILE, which is a name; - is standard input.",
+    help="Add a bucket for each name in FILE, one a line; - is standard input.",
 )
 @with_settings
 @with_config
@@ -105,7 +105,7 @@ def _names(listed: TextIO) -> list[str]:
                 raise NotChangedError(f"line {number}: {error}") from None
             if name in found:
                 raise NotChangedError(
-                    f"line {number}: {name!r} is on line {found[name]}, too"
+                    f"line {number}: {name!r} is also on line {found[name]}"
                 )
             found[name] = number
     except UnicodeDecodeError:
@@ -150,7 +150,7 @@ def _print_tokens(changes: Sequence[Change], path: str, as_json: bool) -> None:
     type=KEY,
     metavar="KEY",
     multiple=True,
-    help='Remove a setting, also if "defaults" has it; can be repeated.',
+    help='Use no value for a setting, even if "defaults" has one; can be repeated.',
 )
 @with_config
 @with_json
@@ -164,7 +164,7 @@ def bucket_set(
 ) -> None:
     """Change settings of each BUCKET. Its other settings stay.
 
-    A repeated option replaces the whole list, as does --keep its rules.
+    An option that can be repeated replaces the whole list, and --keep all rules.
     """
     given = given_settings(options)
     if not (given or unset or null):
@@ -341,7 +341,7 @@ def _is_empty(folder: str) -> bool:
 @with_config
 @with_json
 def bucket_list(path: str, as_json: bool, names: bool) -> None:
-    """List the buckets, their usage, and folders of no bucket.
+    """List the buckets, their usage, and folders that belong to no bucket.
 
     A token is shown as the first digits of its SHA-256, as in the log. The numbers are
     from the catalogue. As root, reads it with the rights of the home's owner.

@@ -142,7 +142,8 @@ class _BusyError(click.ClickException):
 @click.option(
     "--forget",
     is_flag=True,
-    help="Copy nothing, and forget what was copied there: status no longer shows it.",
+    help="Copy nothing; forget what was copied to URL, so that status no longer shows"
+    " it. The files there stay.",
 )
 @with_config
 @with_json
@@ -162,9 +163,9 @@ def copy(
     """Copy all stored files to the file-bucket server at URL, or only those of each
     BUCKET, oldest first.
 
-    Each file is sent with its checksum. A file that is there already is not sent again.
-    Exits with 1 if a file is not there at the end, or was deleted there and had to be
-    sent again, and with 75 if another process copies to the same server.
+    Each file is sent with its checksum. A file that is already there is not sent again.
+    Exits with 1 if a file could not be copied, or was gone there and had to be sent
+    again; with 75 if another process is copying to the same server.
     """
     config = load(path)
     try:
@@ -243,8 +244,8 @@ def _read_tokens(path: Path, server: access.Server) -> Mapping[str, str]:
         private = access.is_private(path)
     except OSError as error:
         raise OperatorError(
-            f"the tokens of the other server: {path}: {error.strerror}; 'filebucket"
-            " bucket add --json' there prints them"
+            f"cannot read the tokens of the other server: {path}: {error.strerror};"
+            " 'filebucket bucket add --json' prints them there"
         ) from None
     try:
         if len(data) > LONGEST_TOKENS:
@@ -268,7 +269,8 @@ def _refuse_shared(path: Path, known: Mapping[str, str], labels: list[str]) -> N
         other = first.setdefault(known[label], label)
         if other != label:
             raise OperatorError(
-                f"{path}: buckets {other} and {label} have the same token there"
+                f"{path}: buckets {other} and {label} have the same token; give each"
+                " its own"
             )
 
 
@@ -291,7 +293,7 @@ def _tokens_in(text: str) -> Iterator[tuple[str, str]]:
         at += len(text[at:]) - len(text[at:].lstrip())
         value, at = decoder.raw_decode(text, at)
         if not isinstance(value, dict):
-            raise ValueError("not an object of names and tokens")
+            raise ValueError("must be an object of bucket names and tokens")
         added = value.get("buckets")
         if not isinstance(added, list):
             added = [value] if "config" in value and "token" in value else None
@@ -306,11 +308,11 @@ def _tokens_in(text: str) -> Iterator[tuple[str, str]]:
         )
         for name, token in pairs:
             if not isinstance(name, str) or not isinstance(token, str):
-                raise ValueError("not an object of names and tokens")
+                raise ValueError("must be an object of bucket names and tokens")
             if not access.TOKEN.fullmatch(token):
                 # Name and token may have been swapped.
                 of = "" if access.TOKEN.fullmatch(name) else f" {printable(name)}"
-                raise ValueError(f"bucket{of}: that is no token")
+                raise ValueError(f"bucket{of}: not a valid token")
             yield name, token
 
 
@@ -328,7 +330,7 @@ def _locked(home: str, target: str) -> Iterator[None]:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
     except OSError:
         os.close(fd)
-        raise _BusyError(f"another process copies to {target} now") from None
+        raise _BusyError(f"another process is copying to {target}") from None
     try:
         yield
     finally:
@@ -383,11 +385,13 @@ class Far:
                 # Or the server compares no checksums now. So a file that is there is
                 # not replaced.
                 raise TakenError(
-                    "the server has another file with that name than was copied before"
+                    "was copied before, but the server now has another file with that"
+                    " name"
                 ) from None
             if not error.replaceable:
                 raise TakenError(
-                    "the server has another file with that name, which no push replaces"
+                    "the server has another file with that name, and no push may"
+                    " replace it"
                 ) from None
             self._push(source, ask, only_new=False)
         finally:
@@ -468,7 +472,7 @@ class _Stored:
 
     def part(self, offset: int, most: int) -> tuple[Body, bool]:
         if offset > self.length:
-            raise GaveUpError("the server has more than was sent")
+            raise GaveUpError("the server reports more bytes than the file has")
         size = min(most, self.length - offset)
         body = _Range(self._file(), offset, size, self._pace)
         return body, offset + size == self.length
@@ -531,7 +535,7 @@ def _forget(copies: Copies, target: str, as_json: bool) -> None:
     if as_json:
         print_json(target=target, forgotten=count)
         return
-    click.echo(f"Forgot {counted(count, 'bucket')} of {target}.")
+    click.echo(f"Forgot the copies of {counted(count, 'bucket')} on {target}.")
 
 
 class _Told:

@@ -378,7 +378,7 @@ def _unrecorded(config: Config, drill: Drill) -> str | None:
     def work() -> tuple[str, None]:
         with open_catalogue(config, Files) as files:
             if not files.drilled(drill):
-                raise OperatorError("the catalogue: it does not have the file any more")
+                raise OperatorError("the catalogue no longer has the file")
         return "", None
 
     try:

@@ -108,8 +108,8 @@ def hold(
         _print_json(change, path, now)
         return
     click.echo(
-        f"{text}\n\n'filebucket prune' applies this at once, and pushes after a reload."
-        f"\n{how_to_apply(change.config.home, path)}"
+        f"{text}\n\n'filebucket prune' respects this at once, the daemon after a"
+        f" reload.\n{how_to_apply(change.config.home, path)}"
     )
 
 
@@ -192,7 +192,9 @@ def _await_removal(
     try:
         archive.await_removal(directory, names)
     except OSError as error:
-        raise OperatorError(f"a prune may delete it: {error.strerror}") from None
+        raise OperatorError(
+            f"cannot tell whether a prune is deleting it: {error.strerror}"
+        ) from None
 
 
 def _is_stored(

@@ -25,13 +25,15 @@ from filebucket.model.names import PRIVATE
 def migrate(path: str, as_json: bool) -> None:
     """Copy the catalogue from SQLite into PostgreSQL.
 
-    The catalogue in the home is copied into the empty database that "catalogue" in the
-    configuration names, with the whole history of pushes. Stop the daemon first. If
-    the copy fails, the database stays empty: run the command again.
+    Stop the daemon first. The command copies the catalogue in the home, with the whole
+    history of pushes, into the database that 'catalogue' in the configuration names.
+    That database must have no catalogue yet, and still has none if the command fails.
     """
     config = load(path)
     if config.catalogue is None:
-        raise CatalogueError(f"{path} has no 'catalogue': add the database first")
+        raise CatalogueError(
+            f"{path} has no 'catalogue': name the database there first"
+        )
     become_owner_of(config.home, PRIVATE)
     _refuse_if_running(config.home)
     try:
@@ -61,4 +63,4 @@ def _refuse_if_running(home: str) -> None:
             f"cannot tell whether the daemon runs: {not_allowed(error)}"
         ) from None
     if process is not None:
-        raise CatalogueError("the daemon runs: stop it first; nothing was copied")
+        raise CatalogueError("the daemon is running: stop it first; nothing was copied")

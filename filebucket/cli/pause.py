@@ -33,8 +33,8 @@ def pause(
 ) -> None:
     """Expect no pushes to each BUCKET until a date.
 
-    Its backups are not late before, and its schedule starts again then. Pushes are
-    accepted as always. 'filebucket resume' ends the pause earlier.
+    Until then, no backup of the bucket is late; after that, its schedule applies again.
+    Pushes are still accepted. 'filebucket resume' ends the pause earlier.
     """
     end = values.moment(until)
     if end <= time.time():

@@ -67,9 +67,9 @@ def prune(labels: Sequence[str], path: str, as_json: bool, dry_run: bool) -> Non
     """Delete files that no retention rule keeps.
 
     In each series, keeps the files that the bucket's 'keep' rules select, the last good
-    file, and all files younger than 'hold'. If a rule has places left, it also keeps
-    the oldest file. Buckets without 'keep' are left alone. Exits with 1 if a file could
-    not be deleted.
+    file, and all files younger than 'hold'. A rule that finds fewer files than its
+    number also keeps the oldest file. Nothing in buckets without 'keep' is deleted.
+    Exits with 1 if a file could not be deleted.
     """
     config = load(path)
     chosen = _with_keep(config, labels)

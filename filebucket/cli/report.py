@@ -72,8 +72,9 @@ MOST_LINES = 20
 @with_config
 @with_json
 def report(days: int, leader: bool, path: str, as_json: bool) -> None:
-    """Summarize the last days: what each bucket received, how it grew, what fills when,
-    and which buckets received nothing. Problems are those of now.
+    """Summarize the last days: what each bucket received and how it grew, when the disk
+    and the quotas will be full, which buckets received nothing, and all problems that
+    exist now.
 
     The text has 72 columns, for an e-mail. Exits with 0 even if there are problems.
 
@@ -112,7 +113,7 @@ def report_text(found: Report, zone: tzinfo) -> Iterator[str]:
         ("Problems now", _problems(found)),
         ("Buckets", _table(found)),
         ("Space", _space(found, zone)),
-        ("No push in this time", _silent(found)),
+        ("No push in this period", _silent(found)),
     ):
         shown = list(lines)
         if shown:

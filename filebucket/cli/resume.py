@@ -19,7 +19,7 @@ from filebucket.model.bucket import Bucket
 def resume(buckets: Sequence[str], path: str, as_json: bool) -> None:
     """End the pause of each BUCKET, which 'filebucket pause' began.
 
-    A backup is late at once if it is overdue without the pause.
+    The schedule applies again at once: a backup that is overdue is reported as late.
     """
     changes = set_buckets(path, buckets, {}, ["paused"], _check)
     print_changes(f"Resumed {named(changes)}.", changes, path, as_json)

@@ -20,8 +20,9 @@ from filebucket.model.bucket import Bucket
 def retire(buckets: Sequence[str], path: str, as_json: bool, undo: bool) -> None:
     """Close each BUCKET: it accepts no pushes, and none is expected.
 
-    Its files stay. They are verified, and pruned by the bucket's own rule. 'filebucket
-    status' lists the bucket last. Running pushes to it end at the reload.
+    Its files stay: 'filebucket verify' and 'filebucket prune' treat them as before.
+    'filebucket status' lists the bucket last. 'filebucket reload' applies this, and
+    ends pushes to the bucket that are in progress.
     """
 
     def check(bucket: Bucket) -> None:

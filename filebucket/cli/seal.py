@@ -67,8 +67,8 @@ def seal(labels: Sequence[str], path: str, as_json: bool, lift: bool) -> None:
         return
     if config.store is not None:
         raise OperatorError(
-            "files in an object store cannot be sealed; its object lock does that, see"
-            " docs/how-to/object-store.rst"
+            "files in an object store cannot be sealed; protect them with its object"
+            " lock: see docs/how-to/object-store.rst"
         )
     chosen = chosen_buckets(config, labels[:1] if lift else labels)
     names = [os.fsencode(each) for each in labels[1:]] if lift else []

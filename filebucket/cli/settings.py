@@ -68,7 +68,11 @@ SETTINGS = (
         "expect", EXPECT, "WHEN", 'When pushes are due, such as 26h or "30 2 * * *".'
     ),
     Setting(
-        "grace", SPAN, "TIME", "Time after a cron schedule until late.", of="expect"
+        "grace",
+        SPAN,
+        "TIME",
+        "How late a push may be after a cron time, such as 2h.",
+        of="expect",
     ),
     Setting(
         "timezone",
@@ -78,7 +82,11 @@ SETTINGS = (
         of="expect",
     ),
     Setting(
-        "series", PATTERN, "PATTERN", "Pattern that groups names of files.", many=True
+        "series",
+        PATTERN,
+        "PATTERN",
+        "Pattern that groups file names into a series.",
+        many=True,
     ),
     Setting(
         "shrink_alert",
@@ -88,14 +96,14 @@ SETTINGS = (
     ),
     Setting("grow_alert", FACTOR, "N", "A push above N times the usual size is grown."),
     Setting("keep", KEEP, "RULE=N", "Retention rule, such as daily=14.", many=True),
-    Setting("hold", SPAN, "TIME", "Age that a file must reach to be pruned."),
+    Setting("hold", SPAN, "TIME", "Do not prune files younger than TIME, such as 30d."),
     Setting(
         "drill",
         PERIOD,
         "TIME",
         "Time within which a restore test must pass, such as 30d.",
     ),
-    Setting("comment", LINE, "TEXT", "A line that alerts and the status show."),
+    Setting("comment", LINE, "TEXT", "One line, which alerts and the status show."),
 )
 """All settings, in the order of the help."""
 

@@ -212,7 +212,7 @@ def _forget(path: str, name: str, now: float) -> None:
         if name not in found:
             raise _UnknownError(f"there is no daemon {shown(name)}")
         if found[name].is_alive(now):
-            raise _UnknownError(f"the daemon {name} runs: stop it first")
+            raise _UnknownError(f"daemon {name} is running: stop it first")
         catalogue.forget(name)
     click.echo(f"forgot {printable(name)}")
 

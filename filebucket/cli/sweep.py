@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from filebucket.store.s3.sweep import Swept
 
 
-@click.command(short_help="Delete data without a file from the object store.")
+@click.command(short_help="Delete unused data from the object store.")
 @click.argument("labels", metavar="[BUCKET]...", nargs=-1, shell_complete=bucket_labels)
 @click.option(
     "--older-than",
@@ -46,18 +46,20 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="Leave data alone for TIME after it was stored or replaced; at least 1h.",
 )
-@click.option("--dry-run", is_flag=True, help="Delete nothing; print what would go.")
+@click.option(
+    "--dry-run", is_flag=True, help="Delete nothing; print what would be deleted."
+)
 @with_config
 @with_json
 def sweep(
     labels: Sequence[str], path: str, older_than: float, dry_run: bool, as_json: bool
 ) -> None:
-    """Delete data that belongs to no file from the object store.
+    """Delete unused data from the object store.
 
-    Pushes that failed, or that another push replaced, leave such data. The record of a
-    file is looked for right before its data is deleted. Parts of uploads that were not
-    completed are left to a lifecycle rule of the S3 bucket. Exits with 1 if data could
-    not be deleted.
+    Unused data belongs to no file: its push failed, or another push replaced the file.
+    Right before deleting data, the command checks again that no file needs it. Delete
+    the parts of uploads that were not completed with a lifecycle rule of the S3 bucket.
+    Exits with 1 if data could not be deleted.
 
     Without 'store' in the configuration there is nothing to do.
     """
@@ -119,7 +121,7 @@ def _swept(
 def _wait(seconds: float) -> None:
     if seconds:
         minutes = counted(round(seconds / 60) or 1, "minute")
-        click.echo(f"Waiting {minutes} for pushes that may just end.", err=True)
+        click.echo(f"Waiting {minutes} for pushes that may be about to end.", err=True)
     time.sleep(seconds)
 
 

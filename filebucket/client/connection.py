@@ -97,7 +97,7 @@ class _Lines:
     def readline(self, most: int) -> bytes:
         line: bytes = self._file.readline(most)
         if not line.endswith(b"\n") and len(line) < most:
-            raise http.client.RemoteDisconnected("the answer is not whole")
+            raise http.client.RemoteDisconnected("the answer is incomplete")
         return line
 
     def __getattr__(self, name: str) -> Any:

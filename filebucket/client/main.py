@@ -44,9 +44,9 @@ from filebucket.client.source import (
 )
 
 _DESCRIPTION = """\
-Push files, or the output of a command, to a file-bucket server. A push goes on after a
-lost connection or a restart of the server. Exit status 0 means that the server has
-stored everything durably, and that its SHA-256 is right."""
+Push files, or the output of a command, to a file-bucket server. A push continues after
+a lost connection or a restart of the server. Exit status 0 means that the server has
+stored everything durably, and that the SHA-256 matches."""
 
 _EPILOG = """\
 examples:
@@ -56,7 +56,7 @@ examples:
 
 exit status:
   0   everything is stored
-  1   the server refused a file, and would do so again
+  1   the server refused a file; another try would fail, too
   2   the command line, the token file or a local file is wrong
   3   the command failed; nothing is stored
   75  gave up for now; a later try may succeed
@@ -95,8 +95,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--exec",
         action="store_true",
-        help="run COMMAND once the server takes the file, and push its output; nothing"
-        " is stored unless COMMAND exits with 0",
+        help="run COMMAND when the server is ready for the file, and push its output;"
+        " nothing is stored unless COMMAND exits with 0",
     )
     add(
         "--no-report",
@@ -247,16 +247,14 @@ class Main:
             return [None]
         files: list[str | None] = list(arguments.files)
         if not files:
-            raise UsageError(
-                "name a FILE, or - for standard input, or --exec -- COMMAND"
-            )
+            raise UsageError("give a FILE, - for standard input, or --exec -- COMMAND")
         if len(files) > 1 and ("-" in files or arguments.name):
-            raise UsageError("standard input, and --name, need to be alone")
+            raise UsageError("standard input, or --name, allows only one FILE")
         if files == ["-"]:
             if not arguments.name:
                 raise UsageError("standard input needs --name")
             if sys.stdin.isatty():
-                raise UsageError("standard input is a terminal")
+                raise UsageError("standard input is a terminal; pipe data into it")
         return files
 
     def _server(self) -> access.Server:
@@ -266,7 +264,7 @@ class Main:
             url = "http://localhost"
         if not url:
             raise UsageError(
-                "where is the server? --url http://HOST:1234, or FILEBUCKET_URL"
+                "no server: use --url http://HOST:1234, or set FILEBUCKET_URL"
             )
         if arguments.unix_socket and not hasattr(socket, "AF_UNIX"):
             raise UsageError("--unix-socket: not supported on this system")
@@ -344,7 +342,7 @@ class Main:
                 last = messages.last if messages is not None else ""
                 reason = report(connection, name, f"{error.cause}\n{last}")
                 if reason is not None:
-                    _say(f"{_shown(name)}: the failure is not reported: {reason}")
+                    _say(f"{_shown(name)}: the failure could not be reported: {reason}")
             raise
 
     @contextmanager

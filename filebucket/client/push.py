@@ -326,8 +326,8 @@ class Push:
         if sha256 != expected:
             raise RefusedError(
                 f"the server's receipt is for other bytes than were sent: it has"
-                f" SHA-256 {sha256[:LONGEST_REASON]}, and not {expected or 'any'}; do"
-                " not rely on it"
+                f" SHA-256 {sha256[:LONGEST_REASON]}, not {expected or 'any'}; do not"
+                " rely on this push"
             )
         size = self._source.length
         if size is None:

@@ -175,7 +175,7 @@ class FileSource:
     def part(self, offset: int, most: int) -> tuple[Body, bool]:
         self.check()
         if offset > self.length:
-            raise GaveUpError("the server has more than was sent")
+            raise GaveUpError("the server reports more bytes than the file has")
         size = min(most, self.length - offset)
         return Range(self.file, offset, size), offset + size == self.length
 

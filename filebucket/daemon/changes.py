@@ -363,7 +363,7 @@ def _gone(key: _Key) -> str:
     """The text about a problem that is gone."""
     kind, _, node = key
     if kind is Kind.NODE and node:
-        return f"daemon {node} runs like the others, or was forgotten"
+        return f"daemon {node} runs with the settings of the others, or was forgotten"
     return f"{node}: {_GONE[kind]}" if node else _GONE[kind]
 
 
@@ -412,7 +412,7 @@ def series_text(series: Series, zone: tzinfo) -> str:
         failed = f"{failed}; {last}"
     elif series.told is State.FAILED:
         # The pushes to a bucket that reports about all of it are in other series.
-        fresh = "has a push after its report that a backup failed"
+        fresh = "has a push again, after the report of a failed backup"
     return {
         State.LATE: f"is late; expected by {_time(series.due, zone)}, {last}{reported}",
         State.FAILED: failed,

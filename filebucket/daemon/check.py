@@ -402,8 +402,8 @@ class _Examination:
         if store is None:
             return
         if self.config.seal is not None:
-            text = "has no effect: files in an object store are not sealed;"
-            yield _wrong("$.seal", f"{text} its object lock does that")
+            text = "has no effect on files in an object store: protect them with its"
+            yield _wrong("$.seal", f"{text} object lock")
         for path in (store.credentials, store.delete_credentials):
             with suppress(OSError):
                 if path is not None and os.stat(path).st_mode & stat.S_IRWXO:

@@ -116,9 +116,7 @@ def difference(node: Node, other: Node) -> str:
         versions = printable(node.report.version), printable(other.report.version)
         parts.append("runs file-bucket {} instead of {}".format(*versions))
     if keys := differing(node.report, other.report):
-        parts.append(
-            f"has another configuration ({joined(list(map(printable, keys)))})"
-        )
+        parts.append(f"has other settings ({joined(list(map(printable, keys)))})")
     return " and ".join(parts)
 
 
@@ -142,9 +140,8 @@ def node_problems(nodes: Sequence[Node], now: float) -> Iterator[Problem]:
         if first is None or now - max(each.changed, first.changed) < SETTLED:
             continue
         if text := difference(each, first):
-            text = (
-                f"daemon {printable(each.name)} {text}, unlike {printable(first.name)}"
-            )
+            names = printable(each.name), printable(first.name)
+            text = "daemon {} differs from {}: {}".format(*names, text)
             yield Problem(Kind.NODE, WARNING, text, level=_DIFFERS, node=each.name)
 
 

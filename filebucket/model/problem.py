@@ -217,7 +217,7 @@ def late_copy(copies: Sequence[Copy], now: float) -> Problem | None:
     worst = max(bad, key=lambda each: late.get(each.target, False))
     if late.get(worst.target) and worst.waiting_since is not None:
         since = moment_text(worst.waiting_since)
-        text = f"files since {since} are not copied to {worst.target}"
+        text = f"files received since {since} are not copied to {worst.target}"
         severity = CRITICAL
     else:
         text, severity = f"the copy to {worst.target} failed", WARNING

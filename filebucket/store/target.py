@@ -206,8 +206,8 @@ def target(
         shown = printable(os.path.join("" if path == "." else path, hide(own_name)))
         if name[:1] in (b".", b"-"):
             raise TargetError(
-                f"{shown}: a client chose this name, and a file with it may"
-                " have an effect here; give a name with -o"
+                f"{shown}: a client chose this name, and programs may act on a file"
+                f" whose name begins with '{name[:1].decode()}'; choose one with -o"
             )
     else:
         shown = printable(path)

@@ -178,7 +178,7 @@ class BucketCopy:
             self._before = before
         try:
             if self.far is None:
-                raise StoppedError("there is no token for this bucket of that server")
+                raise StoppedError("there is no token for this bucket on that server")
             self.far.check()
             self.found = True
             yield from self._passes(self.far)
@@ -315,7 +315,7 @@ class BucketCopy:
         self._taken += isinstance(error, TakenError)
         if self._taken == MOST_TAKEN:
             raise StoppedError(
-                f"stopped after {MOST_TAKEN} files that have other content there"
+                f"stopped after {MOST_TAKEN} files with other content on that server"
             )
         if self._refused == MOST_REFUSED:
             raise StoppedError(
@@ -329,7 +329,7 @@ class BucketCopy:
             self._gone = True
             self._save()
         if self._now(file).damaged:
-            raise UnreadableError("damaged here, and not there")
+            raise UnreadableError("damaged here, and not on the other server")
         try:
             with (
                 self.archive.open(self.bucket.directory) as folder,
@@ -360,7 +360,7 @@ class BucketCopy:
             return
         for _, row in self.inventory.kept_rows([file.id]):
             self.inventory.differed(row, self.wall())
-        self._failed(file, "damaged here, and not there")
+        self._failed(file, "damaged here, and not on the other server")
 
     def _failed(self, file: File, reason: str) -> None:
         name = printable(self.hide(file.received.name))

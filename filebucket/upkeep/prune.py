@@ -342,7 +342,7 @@ class _Pruning:
                 each = self._remove_one(file, series)
             except UnsettledError as error:
                 # It stays marked as about to be pruned.
-                reason = f"removed or not: {error.strerror}"
+                reason = f"may have been removed: {error.strerror}"
                 unsettled.append(self._fate(series, file, Fate.FAILED, reason))
                 continue
             (gone if each.fate is Fate.PRUNED else spared).append(each)

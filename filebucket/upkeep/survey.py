@@ -464,8 +464,8 @@ def check_store(
     with suppress(OSError):
         if archive.is_foreign(stored):
             raise CatalogueError(
-                "its files are not in this object store: names_bucket or prefix belongs"
-                " to another one"
+                "its files are not in this object store: check names_bucket and prefix,"
+                " which may belong to another server"
             )
 
 

@@ -50,7 +50,7 @@ _HINTS: Mapping[str, str] = MappingProxyType(
         # Ceph and AWS give it for an object that is not there, too, to a client that
         # may not list.
         "AccessDenied": (
-            "the credentials lack a right, or the name of the S3 bucket is wrong"
+            "the credentials lack a permission, or the name of the S3 bucket is wrong"
         ),
         "ExpiredToken": "the session token has expired",
         "InvalidAccessKeyId": "the store does not know the access key",
@@ -82,7 +82,7 @@ def parse(content: bytes) -> tuple[str, list[tuple[str, str]]]:
 
     def start(name: str, _: object) -> None:
         if len(path) == _DEEPEST:
-            raise ValueError("it is too deep")
+            raise ValueError("the XML is nested too deeply")
         path.append(name.rpartition("}")[2])
         if len(path) == 1:
             roots.append(path[0])
@@ -99,7 +99,7 @@ def parse(content: bytes) -> tuple[str, list[tuple[str, str]]]:
             texts.append(found)
 
     def declaration(*_: object) -> None:
-        raise ValueError("it has a document type declaration")
+        raise ValueError("the XML has a document type declaration")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
@@ -109,7 +109,7 @@ def parse(content: bytes) -> tuple[str, list[tuple[str, str]]]:
         # A store may send white space before it, while it still works.
         parser.Parse(content.lstrip(), True)
     except expat.ExpatError as error:
-        raise ValueError(f"it is not XML: {error}") from None
+        raise ValueError(f"the answer is not XML: {error}") from None
     return roots[0], leaves
 
 

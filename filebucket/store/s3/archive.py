@@ -104,8 +104,8 @@ class S3Archive:
             while self._is_marked(directory, name):
                 if left <= 0:
                     raise OperatorError(
-                        "a prune that has not ended may delete the file; the next one"
-                        " settles that"
+                        "a prune that has not ended may delete the file; run"
+                        " 'filebucket prune' again, which settles that"
                     )
                 sleep(STEP)
                 left -= STEP

@@ -206,7 +206,7 @@ class Bucket:
             _check_page(found, prefix, after)
             return found
         except ValueError as error:
-            raise UnsureError(f"{self.place}: a list of it: {error}") from None
+            raise UnsureError(f"cannot list {self.place}: {error}") from None
 
     def versioned(self) -> bool:
         def read(answer: Answer) -> bool:
@@ -219,7 +219,9 @@ class Bucket:
                 lambda: self._call("GET", "", read, {"versioning": ""})
             )
         except ValueError as error:
-            raise UnsureError(f"{self.place}: its versioning: {error}") from None
+            raise UnsureError(
+                f"{self.place}: cannot read its versioning: {error}"
+            ) from None
 
     def close(self) -> None:
         for each in self._endpoints:
@@ -408,14 +410,17 @@ class Answer:
             return parsedate_to_datetime(self.header(header)).timestamp()
         except ValueError:
             raise UnsureError(
-                f"{self._endpoint.place} does not tell the time"
+                f"{self._endpoint.place}: the answer has no valid time"
             ) from None
 
     def size(self, offset: int) -> int:
         """The size of the object that begins here."""
         length, expected = self._response.length, 206 if offset else 200
         if length is None or self._response.status != expected:
-            raise UnsureError(f"{self._endpoint.place}: a senseless answer")
+            raise UnsureError(
+                f"{self._endpoint.place}: the answer has no length, or another range"
+                " than was asked for"
+            )
         return offset + length
 
     def read(self, most: int) -> bytes:
@@ -552,7 +557,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, http.client.HTTPException):
-        return "the connection was closed or is out of order"
+        return "the connection was closed or is broken"
     text = getattr(error, "strerror", None) or type(error).__name__
     return printable(text)
 
@@ -570,10 +575,12 @@ def _check_page(page: Page, prefix: str, after: str) -> None:
     :raises ValueError: it is not the page that was asked for, so the list may not end
     """
     if not all(each.key.startswith(prefix) for each in page.objects):
-        raise ValueError("it has other keys than were asked for")
+        raise ValueError("the list has keys that were not asked for")
     # Of a list in another order, too: each page must go on.
     if page.after is not None and page.after <= after:
-        raise ValueError("it does not end: a page does not go on after the last one")
+        raise ValueError(
+            "the list does not end: a page does not continue after the last one"
+        )
 
 
 _LISTED = frozenset({"Key", "Size", "LastModified", "ETag"})
@@ -585,7 +592,7 @@ def _page(content: bytes, at: float) -> Page:
     """
     root, leaves = parse(content)
     if root != "ListBucketResult":
-        raise ValueError("it is not one")
+        raise ValueError("the answer is not a list")
     encoded = ("EncodingType", "url") in leaves
     rows: list[dict[str, str]] = []
     truncated = False
@@ -614,10 +621,12 @@ def _page(content: bytes, at: float) -> Page:
             for row in rows
         ]
     except KeyError:
-        raise ValueError("an object without a key, a size or a time") from None
+        raise ValueError(
+            "the list has an object without a key, a size or a time"
+        ) from None
     after = None
     if truncated:
         if not objects:
-            raise ValueError("an empty page that is not the last one")
+            raise ValueError("the list has an empty page that is not the last one")
         after = objects[-1].key
     return Page(objects, after, at)

@@ -168,7 +168,7 @@ class _Reader(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._size > self._most:
-            self.ended.errback(UnsureError("answered too much"))
+            self.ended.errback(UnsureError("sent too large an answer"))
         elif reason.check(ResponseDone):
             self.ended.callback(b"".join(self._pieces))
         else:
@@ -284,7 +284,7 @@ class Calls:
                 " progress"
             ) from None
         except CancelledError:
-            raise NotSentError("the call was cancelled") from None
+            raise NotSentError("the call was canceled") from None
         try:
             return await self._sent(call)
         finally:
@@ -369,7 +369,7 @@ class Calls:
         except _LateError:
             reason = f"no connection in {self.limits.connect:g} seconds"
         except CancelledError:
-            raise NotSentError("the call was cancelled") from None
+            raise NotSentError("the call was canceled") from None
         except TLS_ERRORS as error:
             reason = f"TLS failed: {tls_text(error)}"
         except (ConnectError, ConnectionClosed, OSError) as error:
@@ -392,7 +392,7 @@ class Calls:
             content = await self._content(response, call)
             finished = True
             if not sending.done and response.code < 300:
-                raise UnsureError("answered before it had all of the data")
+                raise UnsureError("answered before it had received all data")
             return Answer(place.name, response.code, response.headers, content)
         except RequestGenerationFailed as error:
             reason = _unreadable(error, watch)
@@ -401,11 +401,14 @@ class Calls:
             # Since Python 3.12, its frames lead back to it, and to the body.
             error.__traceback__ = None
         except PotentialDataLoss:
-            reason = watch.reason or "answered without a length, and closed"
+            reason = (
+                watch.reason
+                or "sent an answer without a length, and closed the connection"
+            )
         except UnsureError as error:
             reason = str(error)
         except CancelledError:
-            reason = "was asked, and the call was cancelled"
+            reason = "got the request before the call was canceled"
         finally:
             watch.stop()
             # Only a connection whose request and answer are whole is used again.
@@ -460,16 +463,16 @@ def _unreadable(error: RequestGenerationFailed, watch: _Watch) -> str:
     """
     cause: Exception = error.reasons[0].value
     if isinstance(cause, CancelledError):
-        return watch.reason or "was asked, and the call was cancelled"
+        return watch.reason or "got the request before the call was canceled"
     raise cause from None
 
 
 def _lost_text(error: Exception, wire: Wire) -> str:
     if wire.left < 0:
-        return "answered too much"
+        return "sent too large an answer"
     causes = [each.value for each in getattr(error, "reasons", [])]
     if any(isinstance(each, CancelledError) for each in causes):
-        return "was asked, and the call was cancelled"
+        return "got the request before the call was canceled"
     lost = [each for each in causes if isinstance(each, ConnectionClosed)]
     if lost or isinstance(error, ConnectionClosed):
         return "closed the connection before its answer"

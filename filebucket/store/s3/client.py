@@ -95,7 +95,7 @@ class Objects:
         found = self._result(answer, "InitiateMultipartUploadResult")
         upload = dict(found).get("UploadId", "")
         if not _UPLOAD.fullmatch(upload):
-            raise answer.senseless("without the id of an upload")
+            raise answer.senseless("without an upload ID")
         return upload
 
     async def part(self, key: str, upload: str, number: int, body: IBody) -> Part:
@@ -138,7 +138,7 @@ class Objects:
         found = self._result(answer, "ListBucketResult")
         sizes = [text for path, text in found if path == "Contents/Size"]
         if not all(map(_NUMBER.fullmatch, sizes)):
-            raise answer.senseless("with a size that is no number")
+            raise answer.senseless("with a size that is not a number")
         rest = dict(found)
         following = ""
         if rest.get("IsTruncated") == "true":
@@ -146,7 +146,7 @@ class Objects:
             if not following:
                 raise answer.senseless("without the next page")
             if following == after:
-                raise answer.senseless("with the same page as the next one")
+                raise answer.senseless("with the same page as the next page")
         return len(sizes), sum(map(int, sizes)), following
 
     async def _ask(

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 DELETES = (
     "the daemon's credentials may delete objects, so an attacker who takes over the"
-    " daemon can delete all files: take s3:DeleteObject away from them"
+    " daemon can delete all files: deny these credentials s3:DeleteObject"
 )
 
 HOW = "PUT with If-None-Match"
@@ -92,7 +92,9 @@ class ProbedBucket(Bucket):
             try:
                 return dict(parse(answer.whole(MOST_ANSWER))[1])["UploadId"]
             except (KeyError, ValueError):
-                raise UnsureError(f"{self.place}: no id of an upload") from None
+                raise UnsureError(
+                    f"{self.place}: the answer has no upload ID"
+                ) from None
 
         return self._call("POST", key, read, {"uploads": ""})
 
@@ -112,7 +114,7 @@ def within(seconds: float, check: Callable[[], str]) -> str:
         return _started(check).result(seconds)
     except TimeoutError:
         raise OperatorError(
-            f"the object store does not answer in {seconds:g} seconds"
+            f"the object store did not answer within {seconds:g} seconds"
         ) from None
 
 
@@ -213,8 +215,8 @@ def _check_versions(names: IProbed) -> None:
         raise OperatorError(f"{names.place}: {error}") from None
     if versioned:
         raise OperatorError(
-            f"{names.place} keeps versions, or kept some, and then some stores create"
-            " an object twice: use a new one for names"
+            f"{names.place} keeps versions, or once did, and some stores then create an"
+            " object twice: use another S3 bucket for names"
         )
 
 
@@ -233,7 +235,7 @@ def _check_condition(names: IProbed, key: str) -> None:
         if created > 1 or not _is_heeded(names, key):
             raise OperatorError(
                 f"{names.place}: the store ignores If-None-Match, so two pushes could"
-                " get one name"
+                " store a file under one name"
             )
 
 

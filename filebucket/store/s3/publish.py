@@ -281,7 +281,7 @@ class Names:
         while await self._read(deadline, key) is not None:
             marked = True
             await deadline.pause(
-                UnsureError("filebucket prune keeps its mark of a file")
+                UnsureError("a prune that has not ended may delete the file")
             )
         return marked
 

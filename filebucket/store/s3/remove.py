@@ -180,7 +180,9 @@ class S3Removals:
                     names.get(key, MOST_RECORD)
                 except NotThereError:
                     return
-            raise UnsettledError(OUT_OF_REACH, f"{error}; it may still go") from None
+            raise UnsettledError(
+                OUT_OF_REACH, f"{error}; it may still be deleted"
+            ) from None
 
     def sync(self) -> None:
         pass

@@ -42,7 +42,7 @@ data, or never."""
 SETTLED = 900.0
 """Seconds after which no push puts a record any more for data that was whole before."""
 
-MISSED = "the catalogue has this file, and its record is missing: run filebucket verify"
+MISSED = "the catalogue has this file, but its record is missing: run filebucket verify"
 
 AT_ONCE = 10_000
 """Objects made of parts that wait together until they can be deleted."""

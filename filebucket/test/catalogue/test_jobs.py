@@ -25,7 +25,7 @@ class JobTests(ElectionCase):
                 pass
             self.assertEqual(
                 "another filebucket prune is running, on this or another machine:"
-                " nothing to do",
+                " nothing was done",
                 str(raised.exception),
             )
             prune.check()

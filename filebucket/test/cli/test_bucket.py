@@ -187,7 +187,7 @@ class AddTests(CliCase):
         for text, reason in (
             ("", "the list of names is empty"),
             ("a\n\nb/c", "line 3: a name may not contain '/' or '\\'"),
-            ("a\nb\na", "line 3: 'a' is on line 1, too"),
+            ("a\nb\na", "line 3: 'a' is also on line 1"),
             ("a\nweb01", "a bucket 'web01' already exists"),
         ):
             line = self.refused("bucket", "add", "--from", "-", stdin=text)

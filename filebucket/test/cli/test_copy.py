@@ -215,7 +215,9 @@ class CopiedTests(CopyCase):
             f"Error: nothing was copied to {wrong}; there are copies on {FAR}",
             self.refused("copy", wrong, "--forget"),
         )
-        self.assertEqual([f"Forgot 1 bucket of {FAR}."], self.copy("--forget"))
+        self.assertEqual(
+            [f"Forgot the copies of 1 bucket on {FAR}."], self.copy("--forget")
+        )
         self.assertEqual(
             [f"Error: nothing was copied to {FAR}"], self.fails("--forget")
         )
@@ -235,14 +237,18 @@ class FailedTests(CopyCase):
         self.push("db-3", age=DAY)
         *lines, last = self.fails()
         self.assertEqual(
-            [f"web01: db-{n}: damaged here, and not there" for n in (1, 2)], lines
+            [
+                f"web01: db-{n}: damaged here, and not on the other server"
+                for n in (1, 2)
+            ],
+            lines,
         )
         self.assertEqual(
             "web01: 1 file sent (7 B), 0 already there, 2 not copied", last
         )
         self.assertEqual({"db-3": b"content"}, self.far.stored)
         self.assertEqual([], self.unfinished())
-        error = "db-1: damaged here, and not there (and 1 more file)"
+        error = "db-1: damaged here, and not on the other server (and 1 more file)"
         self.assertEqual(error, self.recorded().error)
 
     def unfinished(self) -> list[str]:
@@ -262,7 +268,8 @@ class FailedTests(CopyCase):
 
     def test_lost(self) -> None:
         self.assertEqual(
-            "web01: db: damaged here, and not there", self.unreadable(errno.EIO)
+            "web01: db: damaged here, and not on the other server",
+            self.unreadable(errno.EIO),
         )
 
     def test_unreadable(self) -> None:
@@ -273,7 +280,7 @@ class FailedTests(CopyCase):
         self.push("db", b"x" * (2 * SMALL))
         self.patch(os, "pread", lambda fd, size, at: b"x" * (size - 1))
         first, _ = self.fails()
-        self.assertEqual("web01: db: damaged here, and not there", first)
+        self.assertEqual("web01: db: damaged here, and not on the other server", first)
 
     def test_taken(self) -> None:
         self.push("db-1", age=2 * DAY)
@@ -281,8 +288,8 @@ class FailedTests(CopyCase):
         self.far.stored["db-1"] = b"other"
         first, _ = self.fails()
         self.assertEqual(
-            "web01: db-1: the server has another file with that name, which no push"
-            " replaces",
+            "web01: db-1: the server has another file with that name, and no push"
+            " may replace it",
             first,
         )
         self.assertEqual({"db-1": b"other", "db-2": b"content"}, self.far.stored)
@@ -295,8 +302,8 @@ class FailedTests(CopyCase):
         self.far.stored["db-1"] = b"other"
         first, _ = self.fails()
         self.assertEqual(
-            "web01: db-1: the server has another file with that name than was copied"
-            " before",
+            "web01: db-1: was copied before, but the server now has another file with"
+            " that name",
             first,
         )
         self.assertEqual({"db-1": b"other"}, self.far.stored)
@@ -420,7 +427,7 @@ class FailedTests(CopyCase):
             os.waitpid(child, os.WUNTRACED)
             result = self.invoke("copy", FAR)
             self.assertEqual(75, result.exit_code)
-            line = f"Error: another process copies to {FAR} now\n"
+            line = f"Error: another process is copying to {FAR}\n"
             self.assertEqual(line, result.output)
             other = self.invoke("copy", "http://other.example")
             self.assertEqual(0, other.exit_code, other.output)
@@ -471,11 +478,14 @@ class TokensTests(CopyCase):
             ("{", "not JSON"),
             ("\udcff", "not JSON"),
             ("[" * 100_000, "not JSON"),
-            ("[]", "not an object of names and tokens"),
-            ('{"web01": 1}', "not an object of names and tokens"),
-            ('{"buckets": [{"name": null, "token": "x"}]}', "not an object of names"),
-            ('{"web01": "x"}', "bucket web01: that is no token"),
-            ('{"web01": "' + "x" * 100 + '"}', "bucket web01: that is no token"),
+            ("[]", "must be an object of bucket names and tokens"),
+            ('{"web01": 1}', "must be an object of bucket names and tokens"),
+            (
+                '{"buckets": [{"name": null, "token": "x"}]}',
+                "must be an object of bucket names",
+            ),
+            ('{"web01": "x"}', "bucket web01: not a valid token"),
+            ('{"web01": "' + "x" * 100 + '"}', "bucket web01: not a valid token"),
         ):
             (self.folder / "copy.json").write_bytes(
                 text.encode("utf-8", "surrogateescape")
@@ -487,7 +497,7 @@ class TokensTests(CopyCase):
 
     def test_swapped(self) -> None:
         self.tokens(**{FAR_TOKEN: "web01"})
-        self.assertIn("copy.json: bucket: that is no token", self.fails()[0])
+        self.assertIn("copy.json: bucket: not a valid token", self.fails()[0])
 
     def test_shared(self) -> None:
         """Two buckets here would be one there."""
@@ -496,7 +506,9 @@ class TokensTests(CopyCase):
         )
         self.tokens(web01=FAR_TOKEN, db01=FAR_TOKEN)
         (line,) = self.fails("db01")
-        self.assertIn("buckets web01 and db01 have the same token there", line)
+        self.assertIn(
+            "buckets web01 and db01 have the same token; give each its own", line
+        )
         # The second is the old name of the first.
         self.write({"name": "web01", "token": "f" * 32})
         self.copy()

@@ -303,7 +303,8 @@ class DrillTests(GetCase):
 
         self.patch(Files, "drilled", drill)
         self.assertIn(
-            "it does not have the file any more", self.fails("web01", "--exec", "true")
+            "the catalogue no longer has the file",
+            self.fails("web01", "--exec", "true"),
         )
 
     def test_cannot_start(self) -> None:

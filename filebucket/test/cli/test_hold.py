@@ -41,7 +41,7 @@ class HoldTests(UpkeepCase):
         output = self.run_("hold", "web01", "db-1", *HOLD)
         self.assertEqual(
             "Held db-1 of bucket web01 until 2026-12-05: case 7\n\n"
-            "'filebucket prune' applies this at once, and pushes after a reload.\n"
+            "'filebucket prune' respects this at once, the daemon after a reload.\n"
             f"Start the daemon:\n\n    filebucket serve --config {self.file}\n",
             output,
         )

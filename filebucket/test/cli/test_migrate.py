@@ -36,7 +36,7 @@ class MigrateTests(UpkeepCase):
         self.push("a")
         self.configure(new_database().conninfo)
         self.patch(control, "daemon_of", lambda home: os.getpid())
-        expected = "Error: the daemon runs: stop it first; nothing was copied"
+        expected = "Error: the daemon is running: stop it first; nothing was copied"
         self.assertEqual(expected, self.refused("migrate"))
         self.assertIn("not created yet", self.refused("files", "web01"))
 
@@ -55,6 +55,6 @@ class MigrateTests(UpkeepCase):
 
     def test_no_database(self) -> None:
         self.assertEqual(
-            f"Error: {self.file} has no 'catalogue': add the database first",
+            f"Error: {self.file} has no 'catalogue': name the database there first",
             self.refused("migrate"),
         )

@@ -222,7 +222,7 @@ class OutputTests(PruneCase):
     def test_help(self) -> None:
         output = " ".join(self.run_("prune", "--help").split())
         self.assertIn("keeps the files that the bucket's 'keep' rules select", output)
-        self.assertIn("it also keeps the oldest file", output)
+        self.assertIn("also keeps the oldest file", output)
 
     def test_left_and_failed(self) -> None:
         """Changed files are left alone; a bucket that cannot be pruned is a failure."""

@@ -131,7 +131,7 @@ class TextTests(ReportCase):
         )
         self.assertEqual(
             [f"{LABEL}: last push 4 weeks ago (no schedule)"],
-            found["No push in this time"],
+            found["No push in this period"],
         )
 
     def test_nothing(self) -> None:
@@ -179,7 +179,7 @@ class TextTests(ReportCase):
         self.watch()
         self.assertEqual(
             ["a: no push yet", "b: last push 2 weeks ago (paused: moving)"],
-            self.sections()["No push in this time"],
+            self.sections()["No push in this period"],
         )
 
     def test_hostile(self) -> None:

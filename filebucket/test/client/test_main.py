@@ -113,7 +113,7 @@ class UsageTests(MainCase):
     def test_messages(self) -> None:
         path = self.path
         for text, arguments in (
-            ("name a FILE, or - for standard input, or --exec -- COMMAND", ()),
+            ("give a FILE, - for standard input, or --exec -- COMMAND", ()),
             ("--exec needs a command: --exec -- pg_dump shop", ("--exec",)),
             (
                 "--exec needs a command: --exec -- pg_dump shop",
@@ -121,9 +121,9 @@ class UsageTests(MainCase):
             ),
             ("--exec takes no FILE", (path, "--exec", "true")),
             ("--exec needs --name", ("--exec", "true")),
-            ("standard input, and --name, need to be alone", (path, "-")),
+            ("standard input, or --name, allows only one FILE", (path, "-")),
             (
-                "standard input, and --name, need to be alone",
+                "standard input, or --name, allows only one FILE",
                 ("--name", "x", path, path),
             ),
             ("standard input needs --name", ("-",)),
@@ -137,7 +137,7 @@ class UsageTests(MainCase):
         del self.environ["FILEBUCKET_URL"]
         self.says(
             2,
-            "where is the server? --url http://HOST:1234, or FILEBUCKET_URL",
+            "no server: use --url http://HOST:1234, or set FILEBUCKET_URL",
             self.path,
         )
 
@@ -154,7 +154,9 @@ class UsageTests(MainCase):
 
     def test_terminal_as_input(self) -> None:
         self.stdin = Terminal()
-        self.says(2, "standard input is a terminal", "--name", "x", "-")
+        self.says(
+            2, "standard input is a terminal; pipe data into it", "--name", "x", "-"
+        )
 
     def test_options(self) -> None:
         """Wrong values are refused by the parser."""
@@ -547,7 +549,8 @@ class PipeTests(MainCase):
         self.server.faults = [gives(None)] * 2 + [gives(reply(403, "no such token"))]
         self.assertEqual(3, self.run_main("--name", "x", "--exec", "false"))
         self.assertEqual(
-            "filebucket-push: x: the failure is not reported: no such token (403)\n"
+            "filebucket-push: x: the failure could not be reported: no such token"
+            " (403)\n"
             "filebucket-push: x: false exited with 1; nothing is stored\n",
             self.err.getvalue(),
         )

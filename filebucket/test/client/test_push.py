@@ -732,7 +732,7 @@ class RefusedTests(PushCase):
             found = self.refusal(source)
             self.assertIn("receipt is for other bytes than were sent", found)
             self.assertIn("0" * 64, found)
-            self.assertIn("do not rely on it", found)
+            self.assertIn("do not rely on this push", found)
 
     def test_stored_before(self) -> None:
         """A pipe whose creation is answered with a receipt: it was never sent."""

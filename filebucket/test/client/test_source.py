@@ -73,7 +73,7 @@ class FileTests(SynchronousTestCase):
 
     def test_too_far(self) -> None:
         error = self.assertRaises(GaveUpError, self.source().part, 11, 4)
-        self.assertEqual("the server has more than was sent", str(error))
+        self.assertEqual("the server reports more bytes than the file has", str(error))
 
     def test_empty(self) -> None:
         self.path.write_bytes(b"")

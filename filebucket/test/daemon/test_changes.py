@@ -199,7 +199,7 @@ class TextTests(SynchronousTestCase):
             self.text(State.FAILED, failed_text="no disk", **given),
         )
         self.assertEqual(
-            "has a push after its report that a backup failed",
+            "has a push again, after the report of a failed backup",
             self.text(State.FRESH, told="failed", **given),
         )
 
@@ -469,7 +469,7 @@ class SharedTests(ChangesCase):
         self.assertEqual([], self.keys())
         self.clock.advance(SETTLED)
         (change,) = self.untold()
-        text = "daemon c runs like the others, or was forgotten"
+        text = "daemon c runs with the settings of the others, or was forgotten"
         self.assertEqual(text, change.alert.text)
         self.assertEqual("ok", change.alert.new)
 

@@ -206,9 +206,9 @@ class Cluster:
 
 def leads(daemon: Server) -> bool:
     """Whether a daemon leads, according to its log."""
-    lines = [each for each in daemon.log.splitlines() if "this daemon leads" in each]
+    lines = re.findall("this daemon(?: no longer)? leads", daemon.log)
     running = daemon.process.poll() is None
-    return running and bool(lines) and not lines[-1].endswith("no longer")
+    return running and lines[-1:] == ["this daemon leads"]
 
 
 @frozen

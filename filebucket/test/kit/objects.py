@@ -99,7 +99,7 @@ class MemoryObjects:
             try:
                 await fault.gate
             except CancelledError:
-                raise UnsureError("the call was cancelled") from None
+                raise UnsureError("the call was canceled") from None
         self.before(f"{name} {key}")
         if fault.error is not None and not fault.done:
             raise fault.error

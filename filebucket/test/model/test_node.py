@@ -59,8 +59,8 @@ class NodeTests(SynchronousTestCase):
         other = NodeReport("1.3", {"buckets": "ef", "store": "01", "new": "23"})
         b, c = node("b", report=other), node("c")
         text = (
-            "daemon b runs file-bucket 1.3 instead of 1.2 and has another configuration"
-            " (buckets and store), unlike a"
+            "daemon b differs from a: runs file-bucket 1.3 instead of 1.2 and has other"
+            " settings (buckets and store)"
         )
         expected = [("b", WARNING, 1, text)]
         self.assertEqual(expected, self.found(node("a"), b, c))

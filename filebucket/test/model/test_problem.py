@@ -277,7 +277,7 @@ class CopyTests(SynchronousTestCase):
 
     def test_late(self) -> None:
         """However the last copy ended."""
-        text = "files since 2026-11-22T08:59:59Z are not copied to https://far"
+        text = "files received since 2026-11-22T08:59:59Z are not copied to https://far"
         for error, more in ((None, ""), ("no", ": no")):
             since = NOW - 2 * DAY - 1
             copy = Copy("https://far", "web01", 1.0, 2.0, error, since)

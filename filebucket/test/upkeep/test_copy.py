@@ -313,11 +313,11 @@ class FailedTests(CopyCase):
     def test_rotten(self) -> None:
         """It is damaged from now on, and not tried again."""
         self.damage(self.home / "web01" / "db-2")
-        self.fails("db-2", "damaged here, and not there")
+        self.fails("db-2", "damaged here, and not on the other server")
         self.assertTrue(self.files()["db-2"].damaged)
         self.damage(self.home / "web01" / "db-2")
         self.told.clear()
-        self.fails("db-2", "damaged here, and not there", sent=0)
+        self.fails("db-2", "damaged here, and not on the other server", sent=0)
 
     def test_rotten_but_there(self) -> None:
         """A copy from before it was damaged is as good."""
@@ -329,7 +329,7 @@ class FailedTests(CopyCase):
 
     def test_truncated(self) -> None:
         os.truncate(self.home / "web01" / "db-2", 3)
-        self.fails("db-2", "damaged here, and not there")
+        self.fails("db-2", "damaged here, and not on the other server")
 
     def test_gone(self) -> None:
         (self.home / "web01" / "db-2").unlink()
@@ -376,7 +376,7 @@ class FailedTests(CopyCase):
             return open_(folder, name)
 
         self.patch(Folder, "_open", broken)
-        self.fails("db-2", "damaged here, and not there")
+        self.fails("db-2", "damaged here, and not on the other server")
         self.assertTrue(self.files()["db-2"].damaged)
 
     def test_impossible(self) -> None:
@@ -472,7 +472,7 @@ class StoppedTests(CopyCase):
         done = self.copy()
         self.assertEqual(["db-0", "db-1", "db-2"], self.far.asked)
         self.assertEqual(
-            "stopped after 2 files that have other content there", done.error
+            "stopped after 2 files with other content on that server", done.error
         )
 
     def test_too_many_refused(self) -> None:

@@ -213,7 +213,8 @@ class RefusedTests(CopyCase):
         status, _, errors = self.copy(self.far.port)
         self.assertEqual(1, status)
         expected = "".join(
-            f"web01: {name}: damaged here, and not there\n" for name in ("db", "large")
+            f"web01: {name}: damaged here, and not on the other server\n"
+            for name in ("db", "large")
         )
         self.assertEqual(expected, errors)
         self.assertEqual({"web01/etc": b"456"}, self.far.stored())
@@ -359,4 +360,4 @@ class SecondSiteTests(DocumentCase, MachineCase):
         printed = self.succeeds("filebucket status --no-daemon || true")
         self.assertIn(f"copied to {self.far.url} until", " ".join(printed.split()))
         printed = self.succeeds(self.script("See how far it is"))
-        self.assertIn("Forgot 2 buckets", printed)
+        self.assertIn("Forgot the copies of 2 buckets", printed)

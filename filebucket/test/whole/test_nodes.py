@@ -188,7 +188,7 @@ class NodesTests(NodesCase):
         (_, b) = self.status("a")["nodes"]
         self.assertEqual(("b", "stopped"), (b["node"], b["state"]))
         self.assertEqual(
-            (3, "Error: the daemon a runs: stop it first\n"),
+            (3, "Error: daemon a is running: stop it first\n"),
             self.filebucket("a", "status", "--forget", "a"),
         )
         self.assertEqual(
@@ -210,7 +210,7 @@ class NodesTests(NodesCase):
                     (
                         0,
                         f"another filebucket {command} is running, on this or another"
-                        " machine: nothing to do\n",
+                        " machine: nothing was done\n",
                     ),
                     self.filebucket("a", command),
                 )

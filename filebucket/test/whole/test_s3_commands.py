@@ -555,7 +555,7 @@ class RoundTripTests(StoreCase):
         result = self.invoke(*command)
         self.assertEqual(1, result.exit_code, result.output)
         self.assertIn("2 files sent", result.output)
-        self.assertIn("damaged here, and not there", result.output)
+        self.assertIn("damaged here, and not on the other server", result.output)
         contents.pop("damaged")
         stored = {name.rpartition("/")[2]: each for name, each in far.stored().items()}
         self.assertEqual(contents, stored)

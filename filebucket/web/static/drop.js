@@ -520,7 +520,7 @@
       case "ready":
         return item.sent ? `Not complete: ${soFar}` : "Not sent yet";
       case "queued":
-        return "Waits for the files before it";
+        return "Waiting for the files before it";
       case "sending": {
         if (item.sent >= size && item.ended) return "Waiting for the receipt";
         const speed = rate(item);

@@ -294,7 +294,7 @@ class ScriptedTests(SynchronousTestCase):
         for prefix, after, rest, wanted in (
             ("a/", "a/b", more, "does not end"),
             ("a/", "a/c", more, "does not end"),
-            ("b/", "", "", "other keys"),
+            ("b/", "", "", "keys that were not asked for"),
         ):
             self.script = [answer(200, text % rest)]
             found = self.fails(UnsureError, self.bucket.page, prefix, after)

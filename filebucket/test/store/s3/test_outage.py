@@ -60,7 +60,7 @@ class OutagesTests(SynchronousTestCase):
         """It ends in time."""
         for _ in range(3):
             self.names.hang("get")
-        self.assertEqual("the call was cancelled", self.find())
+        self.assertEqual("the call was canceled", self.find())
         self.assertLessEqual(self.clock.seconds(), LOOK)
 
     def test_denied(self) -> None:

@@ -274,7 +274,9 @@ class WithinTests(SynchronousTestCase):
         self.addCleanup(go_on.set)
         hang: Callable[[], str] = lambda: str(go_on.wait(PATIENCE))  # noqa: E731
         error = self.assertRaises(OperatorError, within, 0.01, hang)
-        self.assertEqual("the object store does not answer in 0.01 seconds", str(error))
+        self.assertEqual(
+            "the object store did not answer within 0.01 seconds", str(error)
+        )
 
 
 class RealTests(SynchronousTestCase):
