@@ -1,9 +1,12 @@
-"""Blocks of the documents that are recognized: configurations, units and crontabs."""
+"""Blocks of the documents that are recognized: configurations, units, crontabs
+and servers of nginx.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -25,7 +28,8 @@ JOB = re.compile(
 
 def recognized(text: str) -> bool:
     """Whether a test checks all blocks of this kind."""
-    return bool(configurations(shortened(text))) or is_unit(text) or is_crontab(text)
+    kinds = (is_unit, is_crontab, is_nginx)
+    return bool(configurations(shortened(text))) or any(is_(text) for is_ in kinds)
 
 
 def objects(text: str) -> dict[str, Any]:
@@ -70,6 +74,24 @@ def is_unit(text: str) -> bool:
     return re.match(r"\[(Unit|Service|Timer|Socket)\]\n", text) is not None
 
 
+def is_nginx(text: str) -> bool:
+    """Whether it is a server or a location of nginx."""
+    return re.match(r"(?:server|location [^\n]*) \{\n", text) is not None
+
+
+def nginx_server(text: str, folder: Path, port: int) -> str:
+    """A server with this text that can start on this machine.
+
+    :param folder: has key.pem and cert.pem
+    """
+    if text.startswith("location"):
+        text = f"server {{ listen 80; {text} }}"
+    text = re.sub(r"listen [^ ;]+", f"listen 127.0.0.1:{port}", text)
+    text = re.sub(r"(ssl_certificate +)[^;]+", rf"\1{folder}/cert.pem", text)
+    text = re.sub(r"(ssl_certificate_key +)[^;]+", rf"\1{folder}/key.pem", text)
+    return re.sub(r"(auth_basic_user_file +)[^;]+", rf"\1{folder}/htpasswd", text)
+
+
 def files_of_unit(name: str, text: str) -> dict[str, str]:
     """Files for ``systemd-analyze verify``. A part of a unit belongs to file-bucket's.
 
@@ -105,11 +127,16 @@ def shape(text: str) -> str:
     for pattern, word in (
         (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d{4})?", "TIME"),
         (r"\d{4}-\d\d-\d\d", "DATE"),
+        (r"\b\d{4}-\d\d\b", "MONTH"),
+        (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "TIME"),
         (r"\b[\d.]+ (?:[KMGT]i)?B\b", "SIZE"),
-        (r"\(\d+ ?\w+ ago\)", "(AGO)"),
+        (r"\b\d+ ?\w+ ago\b|\bjust now\b", "AGO"),
         (r"(?<![\w-])[\w-]{32}(?![\w-])", "TOKEN"),
         (r"\b[0-9a-f]{16}\b", "REQUEST"),
-        (r"\b([\d.]+):\d{2,5}\b", r"\1:PORT"),
+        (r"\b\d+\.\d+\.\d+\.\d+:\d+\b", "ADDRESS"),
+        (r"\b[0-9a-f]{4}(?:[0-9a-f]{56}|…)[0-9a-f]{4}\b", "DIGEST"),
+        (r"\btoken [0-9a-f]{6}\b", "token N"),
+        (r"\b\d+\.\d{3}\b", "SECONDS"),
         (r"\s+", " "),
     ):
         text = re.sub(pattern, word, text)

@@ -10,13 +10,19 @@ import shlex
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from contextlib import closing, suppress
 from typing import Any
 from urllib.request import Request, urlopen
 
+from filebucket.catalogue.journal import Journal
+from filebucket.config.load import load
+from filebucket.model.records import Received
+from filebucket.model.series import series_of
 from filebucket.test.kit.integration import IntegrationCase, ended
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE
+from filebucket.test.kit.tree import TREE
 
 _ROOTS = (
     r"(?<![\w.:/}])/(?=(?:etc|root|srv|usr/share/(?:doc/)?file-bucket|var)\b)"
@@ -32,8 +38,17 @@ _FAKES = {
     # The service of the Debian package. Its timers do nothing.
     "systemctl": """\
 #!/bin/bash
+for unit in "${{@:2}}"; do
+    case $unit in
+    -* | *\\** | push-shop* | fail2ban | nginx) ;;
+    *)
+        unit={units}/${{unit/@*/@}}
+        [ -e "$unit" ] || [ -e "$unit.service" ] || exit 5 ;;
+    esac
+done
+[ "$1 $2" != "reload file-bucket" ] || exec filebucket reload
 case "$1 $2" in
-"stop file-bucket"* | "restart file-bucket")
+"stop file-bucket" | "stop file-bucket*" | "restart file-bucket")
     if [ -e {run}/pid ]; then
         kill "$(cat {run}/pid)" && tail --pid="$(cat {run}/pid)" -f /dev/null
         rm {run}/pid
@@ -101,6 +116,7 @@ class MachineCase(IntegrationCase):
                     run=shlex.quote(str(self._service)),
                     python=sys.executable,
                     config=str(self.config),
+                    units=shlex.quote(str(TREE / "debian")),
                 ),
             )
         self.addCleanup(self._kill)
@@ -115,6 +131,31 @@ class MachineCase(IntegrationCase):
         """Write a configuration."""
         given = {"host": "127.0.0.1", "port": self.port, "home": str(self.home)}
         self.config.write_text(json.dumps({**given, **keys, "buckets": buckets}))
+
+    def store(
+        self, bucket: str, name: str, content: bytes, age: float = 3600.0
+    ) -> None:
+        """Store a file, and add it to the catalogue, as a push in the past does.
+
+        :param age: seconds since the push
+        """
+        at = time.time() - age
+        path = self.home / bucket / name
+        for each in (path.parent, self.home / ".filebucket"):
+            each.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, (at, at))
+        digest = hashlib.sha256(content).hexdigest()
+        row = Received(
+            *(bucket, series_of(name, ()), name, len(content), digest, at),
+            client="192.0.2.1:50000",
+            request="x",
+        )
+        (configured,) = (
+            each for each in load(str(self.config)).buckets if each.name == bucket
+        )
+        with closing(Journal.open(str(self.home))) as journal:
+            journal.record([row], [], lambda key: configured)
 
     def _kill(self) -> None:
         """Kill the daemon if a failed test has not stopped it."""

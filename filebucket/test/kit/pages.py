@@ -124,7 +124,8 @@ class PageCase(DocumentCase, MachineCase):
             "buckets": [WEB01, DB01],
         }
         self.config.write_text(json.dumps({**given, **keys}, indent=4))
-        self.succeeds(f"cd /etc/file-bucket; {_CERTIFICATE}")
+        if not (self.config.parent / "cert.pem").exists():
+            self.succeeds(f"cd /etc/file-bucket; {_CERTIFICATE}")
         self.home.chmod(0o700)
         self.succeeds("systemctl start file-bucket")
         self.addCleanup(self.sh, "systemctl stop file-bucket")
@@ -135,8 +136,8 @@ class PageCase(DocumentCase, MachineCase):
             r"(backup[\w.]*:\d+/|Bearer )(?:<token>|TOKEN)", rf"\1{OTHER}", script
         )
         # It has no end.
-        follow = "{ timeout -s INT 2 filebucket log --follow || [ $? -eq 124 ]; }"
-        script = re.sub(r"filebucket log --follow(?=$| )", follow, script)
+        follow = r"{ timeout -s INT 2 \g<0> || [ $? -eq 124 ]; } "
+        script = re.sub(r"filebucket log --follow[^|\n]*", follow, script)
         return super().sh(shifted(script), **{**self.environ, **environ})
 
     def play(
@@ -156,7 +157,7 @@ class PageCase(DocumentCase, MachineCase):
             for starts, happens in (before or {}).items():
                 if text.startswith(starts):
                     happens()
-            for command, expected in _steps(text, self.is_command(text)):
+            for command, expected in steps(text, self.is_command(text)):
                 if command:
                     wanted = (
                         s for b, s in (statuses or {}).items() if command.startswith(b)
@@ -175,7 +176,11 @@ class PageCase(DocumentCase, MachineCase):
         if found is None:
             return re.match(r"\$ |#|[A-Z_]+=", text) is not None
         known = {".", "cd", "export", "for", "set"}
-        return found[1] in known or bool(shutil.which(found[1], path=self.path))
+        return (
+            found[1] in known
+            or "/" in found[1]
+            or bool(shutil.which(found[1], path=self.path))
+        )
 
     def logged(self, pattern: str) -> None:
         """Wait for a line in the daemon's log."""
@@ -193,7 +198,7 @@ def shifted(text: str) -> str:
     return re.sub(r"\b20\d\d-\d\d-\d\d\b", date_of, text)
 
 
-def _steps(text: str, is_command: bool) -> list[tuple[str, str]]:
+def steps(text: str, is_command: bool = True) -> list[tuple[str, str]]:
     """Commands, each with the output that the document shows."""
     if not is_command:
         return [("", text)]

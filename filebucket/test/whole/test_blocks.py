@@ -23,8 +23,11 @@ from filebucket.client.main import parser
 from filebucket.config.load import parse
 from filebucket.test.kit import examples
 from filebucket.test.kit.blocks import Block, DocumentCase, blocks, claims
+from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.links import documents
+from filebucket.test.kit.nginx import nginx_command
+from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import PATIENCE
 from filebucket.test.kit.tree import TREE
 
@@ -156,6 +159,29 @@ class CrontabTests(DocumentCase):
             subprocess.run(
                 ["/bin/sh", "-nc", line["command"]], check=True, timeout=PATIENCE
             )
+
+
+class NginxTests(DocumentCase):
+    def test_servers(self) -> None:
+        """nginx understands them."""
+        need("nginx")
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        write_pair(folder)
+        servers = [
+            examples.nginx_server(block.text, folder, port)
+            for block, port in zip(
+                filter(lambda each: examples.is_nginx(each.text), all_blocks()),
+                free_ports(50),
+                strict=False,
+            )
+        ]
+        self.assertLess(1, len(servers))
+        command = [*nginx_command(folder, "\n".join(servers)), "-t", "-q"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
 
 
 class CommandTests(DocumentCase):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 import sqlite3
 import time
 from contextlib import closing
 
-from filebucket.catalogue.journal import Journal
-from filebucket.config.load import load
-from filebucket.model.records import Received
-from filebucket.model.series import series_of
 from filebucket.test.kit.blocks import DocumentCase, path_of
 from filebucket.test.kit.integration import need, shell
 from filebucket.test.kit.machine import MachineCase
@@ -76,25 +71,6 @@ class RestoringTests(DocumentCase, MachineCase):
         """The text with other dates."""
         # In one pass: near the document's dates, each would be replaced by the next.
         return re.sub("|".join(self.days), lambda day: self.days[day[0]], text)
-
-    def store(self, bucket: str, name: str, content: bytes, age: float = HOUR) -> None:
-        """Store a file, and add it to the catalogue, as a push in the past."""
-        at = self.now - age
-        path = self.home / bucket / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        os.utime(path, (at, at))
-        digest = hashlib.sha256(content).hexdigest()
-        row = Received(
-            *(bucket, series_of(name, ()), name, len(content), digest, at),
-            client="192.0.2.1:50000",
-            request="x",
-        )
-        (configured,) = (
-            each for each in load(str(self.config)).buckets if each.name == bucket
-        )
-        with closing(Journal.open(str(self.home))) as journal:
-            journal.record([row], [], lambda key: configured)
 
     def store_days(self) -> None:
         """The files that the document lists, and one of another series."""
