@@ -60,7 +60,8 @@ case "$1 $2" in
     : >{run}/log
     setsid filebucket serve </dev/null >>{run}/log 2>&1 &
     echo $! >{run}/pid
-    tail --pid=$! -n +1 -f {run}/log | grep -q 'catalogue: ' ;;
+    tail --pid=$! -n +1 -f {run}/log | grep -q 'catalogue: ' ||
+        {{ cat {run}/log; exit 1; }} ;;
 esac
 """,
     "runuser": """\

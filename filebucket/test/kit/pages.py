@@ -45,6 +45,7 @@ main()
 """filebucket-push, which finds the addresses of the documents."""
 
 _FAKES = {
+    "chown": '#!/bin/sh\ncase $1 in root:*) [ -e "$2" ] ;; *) exit 9 ;; esac\n',
     "chgrp": "#!/bin/sh\n[ $1 = file-bucket ] && [ -e $2 ]\n",
     "editor": "#!/bin/sh\n[ -w $1 ]\n",
     "journalctl": "#!/bin/sh\n[ $1 = -u ] && cat {run}/log\n",
@@ -83,6 +84,7 @@ class PageCase(DocumentCase, MachineCase):
             "backup:1443": self.tls,
             "backup.example.org:1443": self.tls,
             "localhost:1235": self.admin,
+            "10.0.0.11:1235": self.admin,
         }
         certificate = self.config.parent / "cert.pem"
         lines = [f"connect-to = {a}:127.0.0.1:{port}\n" for a, port in there.items()]
@@ -90,6 +92,7 @@ class PageCase(DocumentCase, MachineCase):
         self.environ = {
             "URL": self.url,
             "TOKEN": OTHER,
+            "FILEBUCKET_URL": "https://backup.example.org:1443",
             "SSL_CERT_FILE": str(certificate),
         }
         run = shlex.quote(str(self.root / "run"))
@@ -107,6 +110,7 @@ class PageCase(DocumentCase, MachineCase):
         (documents / "examples").mkdir(parents=True)
         (documents / "contrib").symlink_to(TREE / "contrib")
         (documents / "examples/hooks").symlink_to(TREE / "hooks")
+        (documents / "examples/contrib").symlink_to(TREE / "contrib")
 
     def start(self, **keys: object) -> None:
         """Start the daemon.
@@ -144,7 +148,7 @@ class PageCase(DocumentCase, MachineCase):
         self,
         statuses: Mapping[str, int] | None = None,
         before: Mapping[str, Callable[[], object]] | None = None,
-        after: Callable[[], object] = lambda: None,
+        after: Callable[[str], object] = lambda command: None,
     ) -> None:
         """Run all blocks. One that is no command is in the output of the last one.
 
@@ -167,7 +171,7 @@ class PageCase(DocumentCase, MachineCase):
                     self.assertEqual(
                         next(wanted, 0), done.returncode, f"{command}\n{shown}"
                     )
-                    after()
+                    after(command)
                 self.assertIn(shape(expected), shape(shown), shown)
 
     def is_command(self, text: str) -> bool:

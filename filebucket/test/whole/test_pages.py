@@ -25,12 +25,13 @@ class ClientTests(PageCase):
         self.start()
         self.names: list[str] = []
 
-    def stored(self) -> None:
+    def stored(self, command: str) -> None:
         """A command has stored a file. It is removed, so that the next one can store it
         again.
         """
         found = sorted((self.home / "web01").glob("*"))
-        self.assertNotEqual([], found)
+        pushes = re.search("curl|push|wget", command) is not None
+        self.assertEqual(pushes, bool(found), command)
         for path in found:
             self.names.append(path.name)
             if path.name == "db.gz":
@@ -135,7 +136,8 @@ class ServerTests(PageCase):
         client = "curl --interface 127.0.0.9 --local-port 5000-5999"
         for path in ("wrong/", "$TOKEN/a.gz"):
             self.sh(f"{client} -T db.gz $URL/{path}")
-        ((command, shown),) = steps(*self.listed())
+        (text,) = self.listed()
+        ((command, shown),) = steps(text)
         self.assertTrue(comes(lambda: " 405 " in self.sh(command).stdout))
         terminal = f"script -qec 'stty cols 80; {command}' /dev/null"
         printed = self.succeeds(terminal, TERM="dumb")
@@ -391,3 +393,21 @@ class OutputTests(PageCase):
         for line, status in ((":", 0), ("echo $unset", 1), ("if then", 1), ("exit", 1)):
             (self.work / "hook.sh").write_text(script.replace(comment, line))
             self.assertEqual(status, self.sh("sh hook.sh").returncode, line)
+
+    def test_chains(self) -> None:
+        """Several hooks for one event."""
+        need("tar")
+        pre, post = self.listed()
+        folder = self.config.parent
+        for each in (TREE / "hooks").glob("*.sh"):
+            (folder / each.name).write_bytes(each.read_bytes())
+            (folder / each.name).chmod(0o755)
+        for name, script in (("pre-push.sh", pre), ("post-push.sh", post)):
+            hook = script.replace("/etc/file-bucket", str(folder))
+            (folder / name).write_text(hook)
+            (folder / name).chmod(0o755)
+        self.start()
+        (self.work / "evil.exe").write_bytes(CONTENT)
+        self.assertEqual(22, self.sh("curl -fT evil.exe $URL/$TOKEN/").returncode)
+        self.succeeds("curl -fT db.gz $URL/$TOKEN/")
+        self.assertIn("db.gz", (self.root / "run/mail").read_text())
