@@ -55,6 +55,14 @@ _FAKES = {
     "esac\n",
 }
 
+_FOLLOW = r"""{
+    \g<0> >followed &
+    timeout 60 sh -c 'until grep -q "$FOLLOWED" followed; do sleep 0.05; done'
+    kill $!
+    cat followed
+} """
+"""A command that has no end is stopped after it printed what a test waits for."""
+
 _CERTIFICATE = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 "
     "-keyout key.pem -out cert.pem -subj /CN=backup.example.org "
@@ -94,6 +102,7 @@ class PageCase(DocumentCase, MachineCase):
             "TOKEN": OTHER,
             "FILEBUCKET_URL": "https://backup.example.org:1443",
             "SSL_CERT_FILE": str(certificate),
+            "FOLLOWED": ".",
         }
         run = shlex.quote(str(self.root / "run"))
         for name, script in _FAKES.items():
@@ -139,9 +148,7 @@ class PageCase(DocumentCase, MachineCase):
         script = re.sub(
             r"(backup[\w.]*:\d+/|Bearer )(?:<token>|TOKEN)", rf"\1{OTHER}", script
         )
-        # It has no end.
-        follow = r"{ timeout -s INT 2 \g<0> || [ $? -eq 124 ]; } "
-        script = re.sub(r"filebucket log --follow[^|\n]*", follow, script)
+        script = re.sub(r"filebucket log --follow[^|\n]*", _FOLLOW, script)
         return super().sh(shifted(script), **{**self.environ, **environ})
 
     def play(

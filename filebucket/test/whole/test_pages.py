@@ -197,7 +197,7 @@ class ServerTests(PageCase):
         self.assertRegex(shown, r"\nweb01 +f# +1 missing ")
         self.assertIn(shape(failed), shape(shown))
         command, reason = followed[2:].splitlines()
-        self.assertIn(reason, self.succeeds(command))
+        self.assertIn(reason, self.succeeds(command, FOLLOWED=reason))
         self.assertIn("bucket=web01", self.succeeds(journal))
         printed = self.sh("filebucket status --line").stdout
         names = [re.findall(r"(\w+)=\d", each) for each in (line, printed)]
