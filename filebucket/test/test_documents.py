@@ -9,6 +9,7 @@ import tomllib
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -157,6 +158,16 @@ class LinkTests(DocumentsCase):
             ],
             broken(top),
         )
+
+    def test_others(self) -> None:
+        """Addresses of other sites are complete, and have no password."""
+        found = self.mentions(r"<(https?://[^>]*)>`_")
+        self.assertLess(5, len(found))
+        for each in found:
+            address = urlsplit(" ".join(each.split()))
+            self.assertEqual("https", address.scheme, each)
+            self.assertRegex(address.netloc, r"^[a-z0-9.-]+\.[a-z]+$", each)
+            self.assertRegex(each, r"^[!-~]+$")
 
     def test_source(self) -> None:
         names = {str(each.relative_to(TOP)) for each in documents(TOP)}

@@ -69,6 +69,23 @@ class ListTests(DocumentCase):
                 self.assertTrue(issubclass(of, DocumentCase), each)
                 self.assertTrue(hasattr(of, test), each)
 
+    def test_package(self) -> None:
+        """The blocks that the test of the package runs are there."""
+        text = (TREE / ".ci/check-deb-inside").read_text(encoding="utf-8")
+        calls = re.findall(r"(?m)^ *((?:as_written|document|dropin) [^$\n]+)$", text)
+        for call in calls:
+            words = shlex.split(re.split(r" (?:[|>&]|2>)", call)[0])
+            if words[0] == "dropin":
+                words.insert(1, "debian.rst")
+            _, page, heading, starts = words
+            there = [
+                each
+                for each in blocks(page)
+                if each.heading == heading and each.text.startswith(starts)
+            ]
+            self.assertEqual(1, len(there), call)
+        self.assertLess(10, len(calls))
+
     def test_docutils(self) -> None:
         """They are those that docutils finds."""
         for page in pages():

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sys
 import tempfile
 
 from filebucket.test.kit.certificates import write_pair
@@ -411,3 +412,73 @@ class OutputTests(PageCase):
         self.assertEqual(22, self.sh("curl -fT evil.exe $URL/$TOKEN/").returncode)
         self.succeeds("curl -fT db.gz $URL/$TOKEN/")
         self.assertIn("db.gz", (self.root / "run/mail").read_text())
+
+
+_KEEPS_FLAGS = """\
+#!{python}
+import json
+import os
+from filebucket.config import config
+config.DEFAULT_CONFIG = {config!r}
+from filebucket.cli.main import main
+from filebucket.store.attributes import IMMUTABLE, KernelAttributes
+from filebucket.test.kit.sealed import MemoryAttributes
+
+class Flags(MemoryAttributes):
+    def set(self, fd, flags):
+        super().set(fd, flags)
+        with open({flags!r}, "w") as file:
+            json.dump([[*place, each] for place, each in self.flags.items()], file)
+
+found = Flags(allowed="UNPRIVILEGED" not in os.environ)
+if os.path.exists({flags!r}):
+    with open({flags!r}) as file:
+        found.flags = {{(a, b): each for a, b, each in json.load(file)}}
+for name in ("get", "set", "is_written"):
+    def call(self, *args, function=getattr(found, name)):
+        return function(*args)
+    setattr(KernelAttributes, name, call)
+real = os.unlink
+def unlink(path, *, dir_fd=None):
+    at = os.lstat(path, dir_fd=dir_fd)
+    if found.flags.get((at.st_dev, at.st_ino), 0) & IMMUTABLE:
+        raise PermissionError(1, "Operation not permitted")
+    real(path, dir_fd=dir_fd)
+os.unlink = unlink
+main(prog_name="filebucket")
+"""
+"""A command whose kernel keeps the flags of files in a file."""
+
+
+class SealingTests(PageCase):
+    """No file is ever immutable for the real kernel."""
+
+    def test_sealing(self) -> None:
+        script = _KEEPS_FLAGS.format(
+            python=sys.executable,
+            config=str(self.config),
+            flags=str(self.root / "flags"),
+        )
+        self.program("filebucket", script)
+        self.program("chattr", '#!/bin/sh\nfor last; do :; done\n[ -d "$last" ]\n')
+        seal, *others, failed = self.listed()
+        web01 = {**WEB01, "keep": {"last": 1}, "hold": "1d"}
+        web02 = {"name": "web02", "token_sha256": "2" * 64, "overwrite": True}
+        (self.home / "web02").mkdir()
+        self.start(seal="15m", buckets=[web01, web02])
+        for name, days in (("db-2026-08-01.sql.gz", 120), ("db-2026-11-28.sql.gz", 0)):
+            self.store("web01", shifted(name), CONTENT, days * 86400.0)
+        self.push(OTHER, **{"db.gz": CONTENT})
+        ((command, shown),) = steps(seal)
+        numbers = re.compile(r"\d+")
+        printed = self.succeeds(command)
+        self.assertEqual(numbers.sub("N", shown), numbers.sub("N", printed))
+        self.config.write_text(self.config.read_text().replace("15m", "1s"))
+        self.assertTrue(comes(lambda: " 3 sealed before" in self.sh(command).stdout))
+        printed = self.sh("filebucket prune", UNPRIVILEGED="1").stdout
+        self.assertIn(shape(failed), shape(printed))
+        self.assertEqual(6, len(others))
+        for each in others:
+            self.succeeds(each)
+        self.assertIn("Sealed 3 files", self.succeeds(command))
+        self.assertIn("Pruned 1 file", self.succeeds("filebucket prune"))

@@ -9,15 +9,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
-from filebucket.test.kit.cutter import Cutter, examples
+from filebucket.test.kit.blocks import DocumentCase
+from filebucket.test.kit.cutter import Cutter
 from filebucket.test.kit.integration import MIB, IntegrationCase, need, run
 from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, Server, comes
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "how-to" / "resuming.rst"
+LARGE = "Push a large file with curl"
 
 PART = 300_000
 """Bytes of a part of ``push-large`` here."""
@@ -40,15 +38,14 @@ run()
 """
 
 
-class ScriptCase(IntegrationCase):
+class ScriptCase(DocumentCase, IntegrationCase):
     """Has the scripts, and a daemon that can be killed and started again."""
+
+    page = "resuming.rst"
 
     def setUp(self) -> None:
         super().setUp()
         need("curl")
-        if not DOCUMENT.exists():
-            raise SkipTest("the documentation is not there")
-        self.scripts = examples(DOCUMENT)
         self.chance = random.Random(self.id())
         (self.folder / ".file-bucket").write_text(f"Authorization: Bearer {OTHER}\n")
 
@@ -65,24 +62,24 @@ class ScriptCase(IntegrationCase):
         server.wait()
         server.start()
 
-    def script(self, name: str, port: int, **changes: str) -> Path:
-        """A script, with another server."""
-        text = self.scripts[name]
+    def written(self, heading: str, port: int, **changes: str) -> str:
+        """The path of a script, with another server."""
+        text = self.script(heading)
         changes = {"http://backup:1234": f"http://127.0.0.1:{port}", **changes}
         for old, new in {"pause=10": "pause=0.05", **changes}.items():
             self.assertEqual(1, text.count(old), old)
             text = text.replace(old, new)
-        path = self.folder / name
+        path = self.folder / "script"
         path.write_text(text)
         path.chmod(0o755)
-        return path
+        return str(path)
 
     def large(self, port: int, part: int = PART) -> str:
         size = {"$((64 * 1024 * 1024))": str(part)}
-        return str(self.script("push-large", port, **size))
+        return self.written(LARGE, port, **size)
 
     def output(self, port: int) -> str:
-        return str(self.script("push-output", port, **{"mib=64": "mib=1"}))
+        return self.written("Push from a pipe with curl", port, **{"mib=64": "mib=1"})
 
     def run_script(self, *command: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -241,9 +238,9 @@ class LargeTests(ScriptCase):
     def test_ended(self) -> None:
         """If it is ended, it removes its files."""
         server = self.daemon()
-        script = self.script("push-large", server.port, **{"pause=10": "pause=60"})
+        script = self.written(LARGE, server.port, **{"pause=10": "pause=60"})
         server.stop()
-        self.end(str(script), str(self.file()))
+        self.end(script, str(self.file()))
 
     def test_ignored_signal(self) -> None:
         """It prints no errors if SIGPIPE is ignored, as in a service of systemd."""
