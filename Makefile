@@ -9,7 +9,7 @@ CONSTRAINTS =
 JOBS = $(shell echo $$(($$(nproc) + 2)))
 TESTS = filebucket bench proofs
 # All tests except those that run a daemon, a browser or other programs.
-QUICK = $(filter-out filebucket/test/whole filebucket/test/__%, \
+QUICK = $(filter-out filebucket/test/whole filebucket/test/__% %.toml, \
     $(wildcard filebucket/test/*))
 # The Debian 13 roots for building and testing the package (1 GB).
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
