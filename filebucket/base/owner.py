@@ -90,7 +90,8 @@ def opened_as_owner_of(
     :returns: the same
     :raises OperatorError: from ``work``, or the child failed
     """
-    if _other_owner(home, private, for_good=True) is None:
+    owner = _other_owner(home, private, for_good=True)
+    if owner is None:
         return work()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -102,8 +103,7 @@ def opened_as_owner_of(
             said, fds, _, _ = socket.recv_fds(ours, MOST_TEXT, 1)
         finally:
             # If it has not answered, this process is interrupted.
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            _end(child, *owner)
     text = said[1:].decode()
     for fd in fds:
         os.set_inheritable(fd, False)
@@ -112,6 +112,17 @@ def opened_as_owner_of(
     for fd in fds:
         os.close(fd)
     raise OperatorError(text or "the process that reads the home failed")
+
+
+def _end(child: int, uid: int, gid: int) -> None:
+    """Kill a child that becomes this user, and wait for it."""
+    try:
+        os.kill(child, signal.SIGKILL)
+    except PermissionError:
+        # Root without CAP_KILL, as in a sandbox.
+        with as_user(uid, gid):
+            os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 MOST_TEXT = 64 * 1024

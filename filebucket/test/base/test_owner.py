@@ -283,6 +283,21 @@ class OpenedTests(OwnerCase):
         self.assertLess(time.monotonic() - began, PATIENCE / 2)
         self.assert_no_zombies()
 
+    def test_no_right_to_kill(self) -> None:
+        """Root without CAP_KILL ends the child as the user that it became."""
+        kill = os.kill
+
+        def refuse(child: int, number: int) -> None:
+            if ("seteuid", 107) not in self.calls:
+                raise PermissionError(1, "Operation not permitted")
+            kill(child, number)
+
+        self.patch(os, "kill", refuse)
+        _, fd = self.opened()
+        os.close(fd)
+        self.assertEqual(("setgroups", [2, 3]), self.calls[-1])
+        self.assert_no_zombies()
+
     def test_no_zombies(self) -> None:
         """The child is waited for."""
         _, fd = self.opened()
