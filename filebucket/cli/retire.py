@@ -27,7 +27,7 @@ def retire(buckets: Sequence[str], path: str, as_json: bool, undo: bool) -> None
 
     def check(bucket: Bucket) -> None:
         if bucket.retired is not undo:
-            state = "not retired" if undo else "retired already"
+            state = "not retired" if undo else "already retired"
             raise NotChangedError(f"bucket {bucket.label!r} is {state}")
 
     if undo:

@@ -29,4 +29,4 @@ class RetireTests(CliCase):
         self.assertEqual("Error: bucket 'db' is not retired", line)
         self.run_("retire", "db")
         line = self.refused("retire", "db")
-        self.assertEqual("Error: bucket 'db' is retired already", line)
+        self.assertEqual("Error: bucket 'db' is already retired", line)
