@@ -106,13 +106,14 @@ client:
 	dist/filebucket-push --version
 
 # All need root and Debian's archive. The first run takes 3 minutes; after that, deb takes
-# 2 minutes, check-deb three and check-deb-tools three.
+# 2 minutes, check-deb five and check-deb-tools three. With PREVIOUS=FILE, check-deb
+# upgrades from that package, too.
 deb:
 	.ci/deb $(DEBIAN_ROOTS) dist
 
-check-deb: deb
+check-deb: deb $(VENV)/weed
 	.ci/check-deb $(DEBIAN_ROOTS) dist/file-bucket_*_all.deb \
-	    dist/file-bucket-client_*_all.deb
+	    dist/file-bucket-client_*_all.deb $(BIN)/weed $(PREVIOUS)
 
 check-deb-tools: deb
 	.ci/check-deb-tools $(DEBIAN_ROOTS) dist
