@@ -17,12 +17,14 @@ import click
 from cronsim import CronSim
 from docutils import nodes
 from docutils.core import publish_doctree
+from twisted.trial.reporter import TestResult
 
 from filebucket.cli.main import main
 from filebucket.client.main import parser
 from filebucket.config.load import parse
+from filebucket.test.kit import blocks as kit
 from filebucket.test.kit import examples
-from filebucket.test.kit.blocks import Block, DocumentCase, blocks, claims
+from filebucket.test.kit.blocks import Block, Claim, DocumentCase, blocks, claims, short
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.links import documents
@@ -56,6 +58,31 @@ class ListTests(DocumentCase):
             and not any(each.covers(block) for each in claims())
         ]
         self.assertEqual([], left, "add them to blocks.toml")
+
+    def test_left(self) -> None:
+        """A test fails if it leaves one of its blocks."""
+        block = blocks("releasing.rst")[0]
+
+        class Case(DocumentCase):
+            """Takes no block, or all."""
+
+            def test_none(self) -> None:
+                pass
+
+            def test_all(self) -> None:
+                self.listed()
+
+        listed = [
+            Claim(block.page, block.heading, short(Case(name).id()))
+            for name in ("test_none", "test_all")
+        ]
+        self.patch(kit, "claims", lambda: listed)
+        result = TestResult()
+        for name in ("test_none", "test_all"):
+            Case(name).run(result)
+        ((case, failure),) = result.failures
+        self.assertEqual("test_none", case._testMethodName)
+        self.assertIn(str(block), str(failure))
 
     def test_claims(self) -> None:
         """Each entry has a block, and a reason or a test that exists."""
