@@ -192,7 +192,7 @@ class Home:
             with opened(directory, self.fd, follow=False) as folder_fd:
                 kind = filesystem_type(folder_fd) or ""
                 if kind.startswith("fuse"):
-                    reason = f"its filesystem has no such flag ({kind})"
+                    reason = f"its filesystem does not support immutable files ({kind})"
                     yield Result(None, Fate.FAILED, reason)
                     return
                 for name in _files(folder_fd) if names is None else names:
@@ -288,7 +288,7 @@ def _acted(
 def reason_of(error: OSError) -> str:
     """The reason for people."""
     if is_unsupported(error):
-        return "the filesystem has no such flag"
+        return "the filesystem does not support immutable files"
     if error.errno in (errno.EPERM, errno.EACCES):
         return NOT_ALLOWED
     return error.strerror or "disk error"

@@ -283,7 +283,7 @@ class BucketCopy:
         try:
             check(received)
         except ValueError as error:
-            self._failed(file, f"the catalogue is wrong: {error}")
+            self._failed(file, f"the catalogue has an invalid entry: {error}")
             return
         try:
             sent = far.send(file, partial(self._opened, file, expected), expected)

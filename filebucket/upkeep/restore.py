@@ -139,7 +139,7 @@ def checked(choice: Choice) -> Choice:
     try:
         check(choice.file.received)
     except ValueError as error:
-        raise NoGoodFileError(f"the catalogue is wrong: {error}") from None
+        raise NoGoodFileError(f"the catalogue has an invalid entry: {error}") from None
     return choice
 
 

@@ -485,7 +485,9 @@ class HostileTests(GetCase):
         with closing(sqlite3.connect(self.home / FILE)) as catalogue:
             catalogue.execute("UPDATE push SET name = '../../evil'")
             catalogue.commit()
-        self.assertIn("the catalogue is wrong: a name may not", self.fails("web01"))
+        self.assertIn(
+            "the catalogue has an invalid entry: a name may not", self.fails("web01")
+        )
 
     def test_shown(self) -> None:
         """Escaped, and tokens are hidden; the file has its own name."""

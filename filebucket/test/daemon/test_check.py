@@ -750,7 +750,7 @@ class SealTests(CheckCase):
 
     def test_no_such_flag(self) -> None:
         self.attributes.supported = False
-        text = "home: cannot be sealed: the filesystem has no such flag"
+        text = "home: cannot be sealed: the filesystem does not support immutable files"
         self.assertEqual([("wrong", text)], self.sealed())
 
     def test_bucket_cannot_be_opened(self) -> None:

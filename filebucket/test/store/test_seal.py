@@ -131,7 +131,7 @@ class SealTests(SealCase):
 
     def test_no_such_flag(self) -> None:
         self.attributes.supported = False
-        reason = "the filesystem has no such flag"
+        reason = "the filesystem does not support immutable files"
         self.assertEqual((Fate.FAILED, reason), self.seal()["a"])
 
     def test_gone(self) -> None:
@@ -189,7 +189,7 @@ class SealTests(SealCase):
     def test_fuse(self) -> None:
         """A user can mount such a filesystem, and let it hang."""
         self.patch(module, "filesystem_type", lambda fd: "fuse.sshfs")
-        reason = "its filesystem has no such flag (fuse.sshfs)"
+        reason = "its filesystem does not support immutable files (fuse.sshfs)"
         self.assertEqual({None: (Fate.FAILED, reason)}, self.seal())
 
     def test_no_home(self) -> None:

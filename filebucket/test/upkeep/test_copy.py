@@ -387,7 +387,9 @@ class FailedTests(CopyCase):
         ):
             do("UPDATE push SET sha256 = ? WHERE name = 'db-2'", ("\u202e\r\n",))
         self.fails(
-            "db-2", "the catalogue is wrong: a checksum must be 64 hexadecimal digits"
+            "db-2",
+            "the catalogue has an invalid entry: a checksum must be 64 hexadecimal"
+            " digits",
         )
 
     def test_several(self) -> None:

@@ -191,8 +191,10 @@ class ChooseTests(SynchronousTestCase):
         for name in ("../a", "", "a\n"):
             each = file(1)
             each = evolve(each, received=evolve(each.received, name=name))
-            self.assertIn("the catalogue is wrong", self.refused(each))
-            self.assertIn("the catalogue is wrong", self.refused(each, wanted=name))
+            self.assertIn("the catalogue has an invalid entry", self.refused(each))
+            self.assertIn(
+                "the catalogue has an invalid entry", self.refused(each, wanted=name)
+            )
 
     def test_impossible_row(self) -> None:
         """A command gets them, too, and cannot be started with such."""
@@ -202,7 +204,7 @@ class ChooseTests(SynchronousTestCase):
             evolve(fine, sha256="0" * 63 + "\0"),
         ):
             each = evolve(file(1), received=received)
-            self.assertIn("the catalogue is wrong", self.refused(each))
+            self.assertIn("the catalogue has an invalid entry", self.refused(each))
 
 
 class DifferenceTests(SynchronousTestCase):
