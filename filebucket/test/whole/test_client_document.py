@@ -343,8 +343,12 @@ class TimeTests(ExampleCase):
         (self.home / "token").write_text(f"{OTHER}\r\n")
         (self.home / "db.bak").write_bytes(CONTENT)
         words = words.replace("C:\\Data\\", "").replace(".pyz", "")
-        stored = self.succeeds(self.server(), words)
-        self.assertEqual({f"db-{DAY}.bak": CONTENT}, stored)
+        # A line goes on after a grave accent.
+        once = self.script("Windows", "Set-Content").partition("\npy ")[2]
+        once = once.replace("`\n", "").replace("C:\\Backup\\", "").replace(".pyz", "")
+        once = once.replace("C:\\Data\\", "")
+        stored = self.succeeds(self.server(), f"{words}; {once}")
+        self.assertEqual({f"db-{DAY}.bak": CONTENT, "db.bak": CONTENT}, stored)
 
 
 class EncryptionTests(ExampleCase):

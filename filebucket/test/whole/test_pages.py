@@ -9,12 +9,15 @@ import re
 import socket
 import sys
 import tempfile
+from pathlib import Path
 
 from filebucket.test.kit.certificates import write_pair
-from filebucket.test.kit.examples import shape
+from filebucket.test.kit.examples import nginx_server, shape
 from filebucket.test.kit.integration import need
+from filebucket.test.kit.nginx import nginx_command
 from filebucket.test.kit.pages import CONTENT, DB01, WEB01, PageCase, shifted, steps
-from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, comes
+from filebucket.test.kit.programs import Program, free_ports
+from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, comes, listens
 from filebucket.test.kit.tree import TREE
 
 
@@ -232,6 +235,28 @@ class ListeningTests(PageCase):
             }
         )
         self.assertEqual(CONTENT, (self.home / "web01/db.gz").read_bytes())
+
+    def test_admin(self) -> None:
+        """nginx asks for a password before the status page."""
+        need("nginx")
+        (server,) = self.listed()
+        self.start()
+        (port,) = free_ports(1)
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
+        # If root starts nginx, its workers run as another user.
+        folder.chmod(0o755)
+        write_pair(folder)
+        self.succeeds(f"echo admin:$(openssl passwd -apr1 x) >{folder}/htpasswd")
+        text = nginx_server(server, folder, port)
+        text = text.replace("127.0.0.1:1235", f"127.0.0.1:{self.admin}")
+        command = nginx_command(folder, text)
+        program = Program("nginx", folder, command, lambda: listens(port)).start()
+        self.addCleanup(program.stop)
+        url = f"https://127.0.0.1:{port}/healthz"
+        self.assertEqual("ok\n", self.succeeds(f"curl -sS -k -u admin:x {url}"))
+        self.assertIn("401", self.succeeds(f"curl -sS -k {url}"))
 
     def test_renewed(self) -> None:
         """The log lines about a new certificate, half of one, and a missing one."""
