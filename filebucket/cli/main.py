@@ -14,7 +14,7 @@ import click
 from filebucket import __version__
 from filebucket.base.errors import BusyError, OperatorError, suggestion
 from filebucket.base.text import printable_lines
-from filebucket.cli.output import CannotPrintError
+from filebucket.cli.output import CannotPrintError, unexpected
 
 COMMANDS = (
     *("alert", "bucket", "check", "copy", "files", "get", "hold", "log", "migrate"),
@@ -72,7 +72,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OSError as error:
-            raise CannotPrintError(error) from None
+            raise unexpected(error) from None
         except click.ClickException as error:
             self._status = error.exit_code
             raise

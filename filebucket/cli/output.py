@@ -8,9 +8,11 @@ import errno
 import os
 import select
 import sys
+import traceback
 from contextlib import suppress
 
 import click
+import click.utils
 
 
 class CannotPrintError(click.ClickException):
@@ -18,12 +20,9 @@ class CannotPrintError(click.ClickException):
 
     def __init__(self, error: OSError, exit_code: int = 1) -> None:
         """
-        :param error: the error of the write, or any other unexpected OSError
+        :param error: the error of the write
         """
-        if error.filename is None:
-            super().__init__(f"cannot print: {error.strerror}")
-        else:
-            super().__init__(f"{error.filename}: {error.strerror}")
+        super().__init__(f"cannot print: {error.strerror}")
         self.exit_code = exit_code  # type: ignore[misc] # it is one in some versions
         self._is_quiet = isinstance(error, BrokenPipeError)
         _discard()
@@ -32,6 +31,25 @@ class CannotPrintError(click.ClickException):
         if not self._is_quiet:
             with suppress(OSError):
                 super().show()
+
+
+def unexpected(error: OSError, exit_code: int = 1) -> click.ClickException:
+    """The error of a command for an OSError that may come from printing.
+
+    :param error: with its traceback
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, BrokenPipeError) or (
+        error.filename is None and last.filename == click.utils.__file__
+    ):
+        return CannotPrintError(error, exit_code)
+    # A report of an error without a file should tell where it was.
+    line = f" ({os.path.basename(last.filename)}:{last.lineno})"
+    named = f"{error.filename}: {error.strerror}"
+    text = f"{error.strerror}{line}" if error.filename is None else named
+    found = click.ClickException(text)
+    found.exit_code = exit_code  # type: ignore[misc] # it is one in some versions
+    return found
 
 
 def wait(seconds: float) -> None:

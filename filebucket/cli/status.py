@@ -62,7 +62,7 @@ from filebucket.cli.options import (
     with_config,
     with_json,
 )
-from filebucket.cli.output import CannotPrintError
+from filebucket.cli.output import unexpected
 from filebucket.cli.table import (
     GAP,
     Column,
@@ -121,7 +121,7 @@ class _Plugin(click.Command):
         try:
             return super().make_context(*args, **kwargs)
         except OSError as error:
-            raise CannotPrintError(error, UNKNOWN) from None
+            raise unexpected(error, UNKNOWN) from None
         except click.UsageError as error:
             raise _MisuseError(error.format_message(), error.ctx) from None
 
@@ -131,7 +131,7 @@ class _Plugin(click.Command):
         except (click.ClickException, click.Abort):
             raise
         except OSError as error:
-            raise CannotPrintError(error, UNKNOWN) from None
+            raise unexpected(error, UNKNOWN) from None
         except Exception:
             # Python's own exit status, 1, means WARNING here.
             traceback.print_exc()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
+import click
 from twisted.trial.unittest import SynchronousTestCase
 
-from filebucket.cli.output import CannotPrintError, wait
+from filebucket.cli.output import CannotPrintError, unexpected, wait
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -21,12 +24,9 @@ class CannotPrintTests(SynchronousTestCase):
         return stream.getvalue()
 
     def test_line(self) -> None:
-        """The error, with the file if there is one."""
         self.assertEqual(
             "Error: cannot print: No space left on device\n", self.said(FULL)
         )
-        denied = PermissionError(errno.EACCES, "Permission denied", "/x")
-        self.assertEqual("Error: /x: Permission denied\n", self.said(denied))
 
     def test_quiet(self) -> None:
         """A closed pipe is no error."""
@@ -46,6 +46,35 @@ class CannotPrintTests(SynchronousTestCase):
             self.assertEqual(
                 os.stat("/dev/null").st_rdev, os.fstat(full.fileno()).st_rdev
             )
+
+
+class UnexpectedTests(SynchronousTestCase):
+    """An OSError of a command."""
+
+    def found(self, call: Callable[..., object], *args: object) -> str:
+        with self.assertRaises(OSError) as raised:
+            call(*args)
+        error = unexpected(raised.exception, 3)
+        self.assertEqual(3, error.exit_code)
+        return error.message
+
+    def test_printing(self) -> None:
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            self.assertEqual(
+                "cannot print: No space left on device",
+                self.found(click.echo, "x", full),
+            )
+            with contextlib.suppress(OSError):
+                full.close()
+
+    def test_file(self) -> None:
+        self.assertEqual("/x: No such file or directory", self.found(os.stat, "/x"))
+
+    def test_other(self) -> None:
+        """An error of another kind names the line of the code."""
+        self.assertRegex(
+            self.found(os.close, -1), r"^Bad file descriptor \(test_output\.py:\d+\)$"
+        )
 
 
 class WaitTests(SynchronousTestCase):
