@@ -76,7 +76,7 @@ class AddTests(CliCase):
         """Settings are written as given; numbers stay numbers."""
         self.run_(
             *("bucket", "add", "web01", "--quota", "500 GiB", "--overwrite"),
-            *("--max-file-size", "1000", "--expires", "2026-12-31"),
+            *("--max-file-size", "1000", "--expires", "2099-12-31"),
             *("--allow-from", "192.0.2.0/24", "--allow-from", "unix"),
             *("--expect", "30 2 * * *", "--min-file-size", "1kB"),
             *("--series", "db-*", "--series", "*.tar", "--shrink-alert", "0.25"),
@@ -91,7 +91,7 @@ class AddTests(CliCase):
                 "quota": "500 GiB",
                 "max_file_size": 1000,
                 "allow_from": ["192.0.2.0/24", "unix"],
-                "expires": "2026-12-31",
+                "expires": "2099-12-31",
                 "overwrite": True,
                 "expect": "30 2 * * *",
                 "min_file_size": "1kB",
