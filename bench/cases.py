@@ -16,7 +16,7 @@ from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from bench import servers
 from bench.loads import (
@@ -38,11 +38,17 @@ from bench.loads import (
     whole,
 )
 from bench.measure import Case, ProgramTurn, Row, Sample, Samples, ServerTurn
+from bench.process import LONGEST
 from bench.servers import TOKEN, Server, Start
 from filebucket.admin.page import KEPT
 from filebucket.catalogue.journal import Journal
 from filebucket.model.names import PRIVATE
 from filebucket.model.records import Received
+from filebucket.model.series import series_of
+from filebucket.model.token import token_digest
+from filebucket.model.unfinished import Unfinished
+from filebucket.store.archive import RECORD
+from filebucket.store.archive import UPLOADS as UNFINISHED
 from filebucket.test.kit.cluster import DATA, ENGINES, NAMES, Engine
 from filebucket.test.kit.s3 import ACCOUNT, OPEN
 
@@ -345,35 +351,142 @@ def hooks(scale: Scale, tools: Path) -> Case:
     )
 
 
-def files(scale: Scale, tools: Path) -> Case:
-    """The cost of a full bucket."""
-    fill = (1, 1000, 100_000)
+def growth(scale: Scale, tools: Path) -> Case:
+    """The cost of a push beside many things that are there already."""
+    load, most = "PUT", 4 * scale.small
+    warm_up = pushes(tools, PUT, 16, 50)
+    empty = "an empty home"
+    kinds: Mapping[str, Callable[[Path], object]] = {
+        empty: lambda home: None,
+        "buckets": lambda home: None,
+        "files": fill_with_files,
+        "files, and a quota": fill_with_files,
+        "series": partial(fill_with_pushes, lambda number: f"{letters(number)}.gz"),
+        "pushes of one series": partial(
+            fill_with_pushes, lambda number: f"db-{number}.gz"
+        ),
+        "unfinished uploads": fill_with_uploads,
+    }
 
-    def start(count: int, folder: Path) -> Server:
-        bucket = folder / "kept" / TOKEN
-        bucket.mkdir(parents=True)
-        for number in range(count):
-            os.close(
-                os.open(bucket / f"before{number}", os.O_CREAT | os.O_WRONLY, 0o600)
-            )
-        return servers.file_bucket(folder)
+    @cache
+    def running(kind: str) -> Server:
+        folder = tools / "growth" / kind
+        (folder / "kept" / PRIVATE).mkdir(parents=True)
+        kinds[kind](folder / "kept")
+        bucket = {"name": BUCKET, "token": TOKEN}
+        if "quota" in kind:
+            bucket["quota"] = "900 GiB"
+        others = [
+            secrets.token_hex(16) for _ in range(MANY if kind == "buckets" else 0)
+        ]
+        server = servers.file_bucket(
+            folder, buckets=[*others, bucket], max_unfinished=MANY
+        )
+        ENDS.callback(server.process.stop)
+        # After its start, the daemon compares files and rows.
+        wait_until_idle(server)
+        warm_up(server)
+        return server
 
     return Case(
-        "files",
-        "Growth: files in the bucket",
+        "growth",
+        f"Growth: {most:,} pushes beside {MANY:,} of each",
         [
-            ServerTurn(
-                FILE_BUCKET,
-                partial(start, count),
-                {f"PUT with {count:,} there": pushes(tools, PUT, 16, scale.small)},
-                pushes(tools, PUT, 16, 50),
+            StandingTurn(
+                kind, partial(running, kind), load, pushes(tools, PUT, 16, most)
             )
-            for count in fill
+            for kind in kinds
         ],
         unit="1000",
-        amount=lambda row: scale.small / 1000,
-        reference=lambda row: [Row("PUT with 1 there", FILE_BUCKET)],
+        amount=lambda row: most / 1000,
+        reference=lambda row: [Row(load, empty)],
     )
+
+
+MANY = 100_000
+
+
+@frozen
+class StandingTurn:
+    """Gives a load to a server that runs from the first round to the end.
+
+    :ivar running: starts it, unless it runs
+    """
+
+    contestant: str
+    running: Callable[[], Server]
+    name: str
+    load: Load
+
+    def take(self, folder: Path) -> Samples:
+        process = self.running().process
+        process.forget_peak()
+        before = process.cpu()
+        more = dict(self.load(self.running()))
+        wall, used = more.pop("wall"), process.cpu() - before
+        sample = Sample(wall, used, process.peak_memory(), more)
+        return {Row(self.name, self.contestant): sample}
+
+
+def wait_until_idle(server: Server) -> None:
+    """Return when a server has taken no processor time for a second."""
+    deadline, before = time.monotonic() + LONGEST, -1.0
+    while (used := server.process.cpu()) > before + 0.05:
+        if time.monotonic() > deadline:
+            raise RuntimeError("it is still busy")
+        before = used
+        time.sleep(1)
+
+
+def fill_with_files(home: Path) -> None:
+    """Let the bucket have many files."""
+    (home / BUCKET).mkdir()
+    for number in range(MANY):
+        path = home / BUCKET / f"before{number}"
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+def fill_with_pushes(name: Callable[[int], str], home: Path) -> None:
+    """Let the catalogue know many pushes of the bucket, whose files are there.
+
+    :param name: the name of each
+    """
+    (home / BUCKET).mkdir()
+    for number in range(MANY):
+        with (home / BUCKET / name(number)).open("wb") as file:
+            file.truncate(SMALL)
+    begin = time.time() - 86400
+    rows = (
+        Received(
+            *(BUCKET, series_of(name(number), ()), name(number), SMALL),
+            *(f"{number:064x}", begin + number / MANY),
+            request="r",
+        )
+        for number in range(MANY)
+    )
+    with closing(Journal.open(str(home))) as journal:
+        while batch := list(islice(rows, 5000)):
+            journal.record(batch, [], lambda key: None)
+
+
+def letters(number: int) -> str:
+    """A number in letters, as the digits of a name do not make it a series."""
+    return f"{number:06}".translate(str.maketrans("0123456789", "abcdefghij"))
+
+
+def fill_with_uploads(home: Path) -> None:
+    """Let the bucket have many unfinished uploads without a byte."""
+    folder = home / UNFINISHED
+    folder.mkdir()
+    now, token = time.time(), token_digest(TOKEN.encode()).hex()
+    nothing = hashlib.sha256().hexdigest()
+    for number in range(MANY):
+        name = f"{number:032x}"
+        upload = Unfinished(
+            *(name, BUCKET, token, f"upload{number}", "r", now, now, nothing)
+        )
+        (folder / f"{name}{RECORD}").write_text(json.dumps(asdict(upload)))
+        (folder / name).touch()
 
 
 def buckets(scale: Scale, tools: Path) -> Case:
@@ -731,7 +844,7 @@ CASES: Mapping[str, Callable[[Scale, Path], Case]] = {
     each.__name__.replace("_", "-"): each
     for each in (
         *(large, client, parts, small, many, idle, uploads),
-        *(tls, tls_small, hooks, files, buckets, pages, restore),
+        *(tls, tls_small, hooks, growth, buckets, pages, restore),
         *(s3, s3_small, s3_many, s3_nodes),
     )
 }
