@@ -185,6 +185,16 @@ class UnitTests(DocumentCase):
         ]
         self.assertEqual([], about)
 
+    def test_names(self) -> None:
+        """Units of file-bucket that documents name are in the package."""
+        there = {each.name for each in (TREE / "debian").glob("file-bucket*")}
+        # A reader writes these.
+        there |= {"file-bucket-rclone.service", "file-bucket-rclone.timer"}
+        unit = re.compile(r"\bfile-bucket(?:-[a-z]+)*@?\.(?:service|socket|timer)\b")
+        for page in pages():
+            source = (TREE / page).read_text(encoding="utf-8").replace("\\", "")
+            self.assertEqual(set(), set(unit.findall(source)) - there, page)
+
 
 class CrontabTests(DocumentCase):
     def test_lines(self) -> None:
@@ -243,6 +253,25 @@ class CommandTests(DocumentCase):
                     seen.add(command[0])
                     self.assertEqual([], unknown(command), f"{page}: {command}")
         self.assertEqual({"filebucket", "filebucket-push"}, seen)
+
+    def test_curl(self) -> None:
+        """curl has the options that documents name."""
+        need("curl")
+        shown = subprocess.run(
+            ["curl", "--help", "all"],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=PATIENCE,
+        ).stdout
+        there = set(re.findall(r"(--[a-z0-9.-]+)", shown))
+        used = set()
+        for page in pages():
+            source = (TREE / page).read_text(encoding="utf-8")
+            for call in re.findall(r"\bcurl(?:\.exe)? (?:[^\n|`]|\\\n)*", source):
+                used |= set(re.findall(r"(?<= )--[a-z0-9.-]+", call))
+        self.assertIn("--fail-with-body", used)
+        self.assertEqual(set(), used - there)
 
     def test_targets(self) -> None:
         """Those of make."""
