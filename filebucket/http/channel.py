@@ -556,7 +556,8 @@ class StreamingChannel(http.HTTPChannel):
         # Twisted would send 100 Continue now, so hide the Expect from it.
         headers = request.requestHeaders
         expect = headers.getRawHeaders(b"Expect", [])
-        headers.removeHeader(b"Expect")
+        if expect:
+            headers.removeHeader(b"Expect")
         if self.length is None:
             self._transferDecoder = Chunks(
                 request.handleContentChunk,
@@ -568,10 +569,10 @@ class StreamingChannel(http.HTTPChannel):
         super().allHeadersReceived()
         if expect:
             headers.setRawHeaders(b"Expect", expect)
-        expected = framing.members([each.decode("latin-1") for each in expect])
-        request.expects_continue = (
-            self._version == b"HTTP/1.1" and "100-continue" in expected
-        )
+            expected = framing.members([each.decode("latin-1") for each in expect])
+            request.expects_continue = (
+                self._version == b"HTTP/1.1" and "100-continue" in expected
+            )
         fault = framing.fault(headers, self._version)
         if fault:
             self.refuse(Refusal(400, fault), request.sender())

@@ -45,9 +45,9 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _USUAL_HEAD = re.compile(
     rb"([A-Z]+) (/[\x21-\x7e]*) (HTTP/1\.1)\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+\r\n){1,50}+)\r\n"
+    rb"((?:(?!(?i:transfer-encoding|expect):)[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+    rb":[\t\x20-\x7e\x80-\xff]*+\r\n){1,50}+)\r\n"
 )
-_UNUSUAL = (b"Transfer-Encoding", b"Expect")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 MOST_USUAL = 4 * 1024
 """Bytes of a usual head: far from every limit of a head."""
@@ -82,9 +82,7 @@ def usual_head(data: bytes) -> Head | None:
         name, _, value = field.partition(b":")
         headers.addRawHeader(name, value.strip(b" \t"))
     lengths = headers.getRawHeaders(b"Content-Length", ())
-    if len(lengths) != 1 or any(map(headers.hasHeader, _UNUSUAL)):
-        return None
-    if not _LENGTH.fullmatch(lengths[0]):
+    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
         return None
     line = method, target, version
     return Head(line, headers, int(lengths[0]), found.end())

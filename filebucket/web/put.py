@@ -210,6 +210,12 @@ class Request:
         # Converted once: a request has few headers, and many names are looked up.
         return fields_of(self.headers)
 
+    @property
+    def late_fields(self) -> _Fields:
+        """The headers after the body, once that has come whole."""
+        # Only a chunked body has any.
+        return {} if self.length is not None else fields_of(self.trailers)
+
     def values(self, name: str) -> list[str]:
         return self.fields.get(name.lower(), [])
 
@@ -232,7 +238,7 @@ class Put(Request):
         return _promised_of_all(self.fields)
 
     def promised_late(self) -> dict[str, bytes]:
-        return _promised_of_all(fields_of(self.trailers))
+        return _promised_of_all(self.late_fields)
 
     def name(self) -> str:
         return self.name_in_url()
@@ -252,7 +258,7 @@ class Form(Request):
         return digests.of_file(self.fields)
 
     def promised_late(self) -> dict[str, bytes]:
-        return digests.of_file(fields_of(self.trailers))
+        return digests.of_file(self.late_fields)
 
     def name(self) -> None:
         if any(self.path) or len(self.path) > 1:
@@ -278,7 +284,7 @@ class Form(Request):
         async for chunks in self.whole:
             hashes.update(chunks)
             yield chunks
-        digests.of_body(fields_of(self.trailers), promised)
+        digests.of_body(self.late_fields, promised)
         if not promised.keys() <= algorithms:
             raise Refusal(400, "a digest in a trailer that no Trailer header announced")
         hashes.compare(promised, "form")

@@ -207,7 +207,7 @@ class StoredTests(HttpCase):
             (right, {}, 400),
         ):
             self.store.files.clear()
-            push = post(trailers=trailers, headers=headers)
+            push = post(trailers=trailers, headers=headers, length=None)
             self.assertEqual(status, self.receive(push).status)
 
     def test_promise_of_a_form(self) -> None:
