@@ -54,7 +54,11 @@ def configurations(text: str) -> list[dict[str, Any]]:
     if keys and keys <= _KEYS:
         found.append({"home": "/srv/backups", "buckets": [_BUCKET], **given})
     if keys and keys <= _BUCKET_KEYS:
-        bucket = given if {"token_sha256", "tokens"} & keys else {**_BUCKET, **given}
+        bucket = (
+            given
+            if {"token_sha256", "tokens", "token"} & keys
+            else {**_BUCKET, **given}
+        )
         found.append({"home": "/srv/backups", "buckets": [bucket]})
     return found
 
