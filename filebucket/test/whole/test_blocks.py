@@ -289,10 +289,15 @@ class CommandTests(DocumentCase):
             ("cd x && filebucket status --json --lines", ["--lines"]),
             ("echo '' | filebucket bucket set web01 --keep 2 --kept=3", ["--kept"]),
             ("filebucket-push --nam x --exec -- tar --create", ["--nam"]),
+            ("filebucket get x --exe 'su y -- tar -t'", ["--exe"]),
             ("sudo -u x /usr/bin/filebucket bucket\\\n    ad", ["ad"]),
         ):
             (command,) = commands(text)
             self.assertEqual(expected, unknown(command), text)
+
+
+_END = re.compile("[();<>|&]+|--")
+"""A word after which the arguments are not the command's own."""
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -307,10 +312,9 @@ def commands(text: str) -> Iterator[list[str]]:
             continue
         for at, word in enumerate(words):
             if Path(word).name in {"filebucket", "filebucket-push"}:
-                rest = " ".join(map(shlex.quote, words[at + 1 :]))
-                end = re.search(r"(?:^| )(?:'[();<>|&]+'|--)(?: |$)", rest)
-                rest = rest[: end.start()] if end else rest
-                yield [Path(word).name, *shlex.split(rest)]
+                rest = words[at + 1 :]
+                ends = (i for i, each in enumerate(rest) if _END.fullmatch(each))
+                yield [Path(word).name, *rest[: next(ends, None)]]
                 break
 
 

@@ -164,7 +164,8 @@ class CommandTests(ExampleCase):
             ("PostgreSQL", "cd / && filebucket-push --name 'all", "all", "pg_dumpall"),
             ("MySQL and MariaDB", "filebucket-push", "shop", "mariadb-dump"),
         ):
-            script = self.script(heading, starts)
+            page = "databases.rst" if "SQL" in heading else ""
+            script = self.script(heading, starts, page)
             server = self.server()
             stored = self.succeeds(server, script)
             self.assertEqual([names[name]], list(stored), heading)
@@ -180,7 +181,8 @@ class CommandTests(ExampleCase):
         """As ``postgres``, and as root."""
         for starts in ("filebucket-push", "cd / && filebucket-push --name 'shop"):
             server = self.server()
-            stored = self.succeeds(server, self.script("PostgreSQL", starts))
+            script = self.script("PostgreSQL", starts, "databases.rst")
+            stored = self.succeeds(server, script)
             self.assertEqual({f"shop-{DAY}.dump": b"dump\n"}, stored)
             server.stop()
             shutil.rmtree(server.home)
@@ -277,9 +279,9 @@ class TimeTests(ExampleCase):
     """What runs at its time."""
 
     def test_copies(self) -> None:
-        """The files in contrib/client are the document's blocks."""
+        """The files in contrib/client are blocks of the documents."""
         files = [path.read_text(encoding="utf-8") for path in FILES.iterdir()]
-        self.assertEqual(5, len(files))
+        self.assertEqual(7, len(files))
         self.assertEqual(sorted(files), sorted(self.listed()))
 
     def test_cron(self) -> None:
@@ -313,7 +315,9 @@ class TimeTests(ExampleCase):
         assert command is not None
         service.write_text(text.replace("/usr/bin/filebucket-push", "/bin/true"))
         units = [
-            str(each) for each in folder.iterdir() if each.name.startswith("push-")
+            str(each)
+            for each in folder.iterdir()
+            if each.suffix in {".service", ".timer"}
         ]
         self.assertEqual(3, len(units))
         done = subprocess.run(
@@ -344,7 +348,8 @@ class TimeTests(ExampleCase):
         (self.home / "db.bak").write_bytes(CONTENT)
         words = words.replace("C:\\Data\\", "").replace(".pyz", "")
         # A line goes on after a grave accent.
-        once = self.script("Windows", "Set-Content").partition("\npy ")[2]
+        heading = "Every night, with filebucket-push"
+        once = self.script(heading, "Set-Content", "windows.rst").partition("\npy ")[2]
         once = once.replace("`\n", "").replace("C:\\Backup\\", "").replace(".pyz", "")
         once = once.replace("C:\\Data\\", "")
         stored = self.succeeds(self.server(), f"{words}; {once}")

@@ -13,12 +13,22 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from filebucket.test.kit.blocks import DocumentCase
 from filebucket.test.kit.browser import shared_browser
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.children import bounded
 from filebucket.test.kit.integration import MIB, need
 from filebucket.test.kit.nginx import nginx_command, shipped
-from filebucket.test.kit.server import OTHER, PATIENCE, TOKEN, UNKNOWN, Server
+from filebucket.test.kit.programs import free_ports
+from filebucket.test.kit.server import (
+    OTHER,
+    PATIENCE,
+    TOKEN,
+    UNKNOWN,
+    Server,
+    comes,
+    listens,
+)
 from filebucket.test.whole.test_listening import TlsCase
 
 CLIENT = "127.0.0.2"
@@ -29,6 +39,7 @@ class ProxyCase(TlsCase):
     """Provides a folder, a certificate, a listening socket and a proxy."""
 
     program = ""
+    sockets: tuple[socket.socket, ...] = ()
 
     def setUp(self) -> None:
         need(self.program)
@@ -46,6 +57,7 @@ class ProxyCase(TlsCase):
             ("::1", 0), family=socket.AF_INET6, backlog=100
         )
         self.addCleanup(self.socket6.close)
+        self.sockets = (self.socket, self.socket6)
         self.port6 = self.socket6.getsockname()[1]
 
     def begin(self, *command: str, environ: Mapping[str, str] | None = None) -> None:
@@ -56,7 +68,7 @@ class ProxyCase(TlsCase):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self.socket.fileno(), self.socket6.fileno()],
+                pass_fds=[each.fileno() for each in self.sockets],
                 env={**os.environ, **(environ or {})},
             )
         self.addCleanup(process.wait, PATIENCE)
@@ -141,7 +153,7 @@ class ProxyCase(TlsCase):
             context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
         ):
             client.sendall(
-                b"PATCH /%b HTTP/1.1\r\nHost: h\r\nUpload-Offset: 0\r\n"
+                b"PATCH /%b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpload-Offset: 0\r\n"
                 b"Upload-Complete: ?0\r\nContent-Length: %d\r\n\r\n%b"
                 % (path.encode(), len(part), part[: len(part) // 2])
             )
@@ -152,8 +164,11 @@ class ProxyCase(TlsCase):
                 while client.recv(65536):
                     pass
 
-    def assert_early_answers(self) -> None:
-        """An early answer reaches a client that sends a large file."""
+    def assert_early_answers(self, *, waits: bool = True) -> None:
+        """An early answer reaches a client that sends a large file.
+
+        :param waits: whether the client may also wait for 100 Continue
+        """
         large = self.folder / "large"
         with large.open("wb") as file:
             # More than is drained to keep a connection, and less than the daemon goes
@@ -161,7 +176,7 @@ class ProxyCase(TlsCase):
             file.truncate(50 * MIB)
         self.assertEqual(200, self.push("-T", str(self.file()), f"{OTHER}/x")[0])
         for status, path in ((403, f"{UNKNOWN}/x"), (405, f"{OTHER}/x")):
-            for expect in ("Expect:", "Expect: 100-continue"):
+            for expect in ("Expect:", *(["Expect: 100-continue"] if waits else [])):
                 for _ in range(3):
                     got, answer = self.push("-H", expect, "-T", str(large), path)
                     self.assertEqual(status, got, answer)
@@ -290,6 +305,69 @@ class NginxTests(ProxyCase):
         self.start(f"http://unix:{path}:")
         self.assert_ways(server)
         server.wait_for("push .*name='put' .* client=127.0.0.2:0 ")
+
+
+class CaddyTests(DocumentCase, ProxyCase):
+    """Caddy, which sends X-Forwarded-For, with the configuration of the document."""
+
+    program = "caddy"
+    page = "reverse-proxy.rst"
+
+    def open(self) -> None:
+        """Caddy opens its port itself."""
+        (self.port,) = free_ports(1)
+
+    def start(self, *changes: tuple[str, str]) -> None:
+        file = self.folder / "Caddyfile"
+        pair = f"{self.certificates}/cert.pem {self.certificates}/key.pem"
+        site = f"https://127.0.0.1:{self.port}"
+        text = self.script("Caddy", "{")
+        for old, new in (
+            ("{", "{\n    admin off\n    auto_https disable_redirects"),
+            ("backup.example.org {", f"{site} {{\n    tls {pair}"),
+            *changes,
+        ):
+            self.assertIn(old, text)
+            text = text.replace(old, new, 1)
+        file.write_text(text)
+        # No redirection of all http, and no file outside of the folder.
+        environ = {"XDG_DATA_HOME": str(self.folder), "HOME": str(self.folder)}
+        command = ("caddy", "run", "--adapter", "caddyfile", "--config", str(file))
+        self.begin(*command, environ=environ)
+        self.assertTrue(comes(lambda: listens(self.port)), self.output())
+
+    def output(self) -> str:
+        return (self.folder / "proxy.log").read_text()
+
+    def test_push(self) -> None:
+        """Every way to push works, refusals come early, and no log has a token."""
+        server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
+        self.start(("127.0.0.1:1234", f"127.0.0.1:{server.port}"))
+        self.assert_ways(server)
+        # Otherwise Caddy often drops the connection before it passes the answer on.
+        self.assert_early_answers(waits=False)
+        spoofed = ("-H", "X-Forwarded-For: 192.0.2.1", "-T", str(self.file()))
+        self.assertEqual(200, self.push(*spoofed, f"{TOKEN}/spoofed")[0])
+        server.wait_for(f"push .*name='spoofed' .* client={CLIENT}:0 ")
+        server.stop()
+        status, _ = self.push("-T", str(self.file()), f"{TOKEN}/gone")
+        self.assertEqual(502, status)
+        self.assertNotIn(TOKEN, self.output())
+
+    def test_parts(self) -> None:
+        server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
+        self.start(("127.0.0.1:1234", f"127.0.0.1:{server.port}"))
+        self.assert_parts(server)
+
+    def test_path(self) -> None:
+        """The daemon below a path of a site."""
+        server = self.server(listen=["tcp:0:127.0.0.1"], trusted_proxies=["127.0.0.1"])
+        lines = self.script("A path of a site", "example.org").splitlines()[1:-1]
+        path = "\n".join(lines).replace("127.0.0.1:1234", f"127.0.0.1:{server.port}")
+        self.start(("    reverse_proxy 127.0.0.1:1234", path))
+        done = self.push("-T", str(self.file()), f"backup/{TOKEN}/below")
+        self.assertEqual(200, done[0], done)
+        self.assertIn(f"{TOKEN}/below", server.stored())
 
 
 class HaproxyTests(ProxyCase):
