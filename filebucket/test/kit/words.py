@@ -15,7 +15,7 @@ LIST = Path(".ci/words.toml")
 FOLDERS = (".ci", "bench", "contrib", "debian", "docs", "filebucket", "hooks", "proofs")
 FILES = ("*.rst", "*.toml", "Makefile", ".github/*/*")
 
-QUOTED = re.compile(r"debian/(?:copyright$|file-bucket/)|\.svg$")
+QUOTED = re.compile(r"debian/(?:copyright$|file-bucket[a-z-]*/)|docs/_build/|\.svg$")
 """Files of other authors, and copies."""
 
 GAP = r"""(?:[ \t]+|[ \t]*\n[ \t]*(?:[#*] ?)?| ?["']\n[ \t]*[fbr]{0,2}["'] ?)"""
