@@ -6,14 +6,9 @@ from collections.abc import Iterator
 
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from filebucket.base.text import printable
+from filebucket.config.certificate import name_of
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
-
-
-def name_of(certificate: Certificate) -> str:
-    """The subject of a certificate, such as ``CN=drop.example.com``."""
-    return printable(certificate.subject.rfc4514_string())
 
 
 def read_certificates(path: str | None) -> list[Certificate]:

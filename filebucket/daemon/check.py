@@ -38,11 +38,12 @@ from filebucket.base.text import counted, printable
 from filebucket.catalogue.connection import NOT_CREATED
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.view import View
+from filebucket.config.certificate import name_of
 from filebucket.config.config import Config, start_command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import Difference, identity, shared_settings
-from filebucket.daemon.certificates import chain_of, name_of, read_certificates
+from filebucket.daemon.certificates import chain_of, read_certificates
 from filebucket.daemon.problems import Found, find_daemon, not_allowed
 from filebucket.hooks.interfaces import EVENTS
 from filebucket.hooks.scripts import ScriptHooks

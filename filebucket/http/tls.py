@@ -45,7 +45,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from filebucket.base.text import printable
+from filebucket.config.certificate import name_of
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """The ciphers of TLS 1.2, in OpenSSL's syntax. All ciphers of TLS 1.3 are equally
@@ -248,8 +248,7 @@ def identify(arguments: Mapping[str, str]) -> Identity:
     except SSL.Error as error:
         reasons = ", ".join(reason for *_, reason in error.args[0])
         raise ValueError(f"TLS cannot use the certificate: {reasons}") from None
-    subject = printable(certificate.subject.rfc4514_string())
-    return Identity(context, certificate.not_valid_after_utc, subject)
+    return Identity(context, certificate.not_valid_after_utc, name_of(certificate))
 
 
 def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
