@@ -14,6 +14,9 @@ TARGET = re.compile(r"<([^<>`]*[^<>`_])>`_|^\.\. _[^:]+: (\S+)$", re.MULTILINE)
 """The target of a link in RST, embedded or separate; one that ends with ``_`` is a
 reference."""
 
+NAMED = re.compile(r"`([^`<]+?)\s+<([^<>`]*[^<>`_])>`_(?!_)")
+"""The name and target of a link in RST that is not anonymous."""
+
 HEADING = re.compile(r"^(\S.*)\n([=~^\"'-])\2{2,}$", re.MULTILINE)
 
 
@@ -31,10 +34,16 @@ def documents(top: Path) -> Iterator[Path]:
 
 
 def broken(top: Path) -> list[str]:
-    """The links beneath ``top`` to a missing file or heading."""
+    """The links beneath ``top`` to a missing file or heading, or to one of several
+    targets.
+    """
     found = []
     for page in documents(top):
-        for target in targets(page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        found += [
+            f"{page.relative_to(top)}: {name}: 2 targets" for name in doubled(text)
+        ]
+        for target in targets(text):
             name, _, heading = target.partition("#")
             there = page.parent / name if name else page
             if not there.exists() or (heading and heading not in headings(there)):
@@ -46,6 +55,16 @@ def targets(text: str) -> list[str]:
     """Its links to other files, not those to other sites."""
     joined = (re.sub(r"\s+", " ", one or other) for one, other in TARGET.findall(text))
     return [each for each in joined if not re.match(r"[a-z]+:", each)]
+
+
+def doubled(text: str) -> list[str]:
+    """The names of links that have different targets. Their links have to end with two
+    underscores: some versions of docutils warn.
+    """
+    seen: dict[str, set[str]] = {}
+    for name, target in NAMED.findall(text):
+        seen.setdefault(" ".join(name.lower().split()), set()).add(target)
+    return [name for name, found in seen.items() if len(found) > 1]
 
 
 def headings(page: Path) -> set[str]:
