@@ -15,7 +15,7 @@ QUICK = $(filter-out filebucket/test/whole filebucket/test/__% %.toml, \
 DEBIAN_ROOTS = $(HOME)/.cache/file-bucket
 
 .PHONY: run cluster ceph-root check-engines test coverage lint format bench bench-full proofs proofs-quick \
-    pictures docs wheel client deb check-deb check-deb-tools clean
+    pictures docs docs-debian-13 wheel client deb check-deb check-deb-tools clean
 
 run: $(VENV)/installed
 	@echo "Push a file:      curl --fail-with-body -T README.rst \\"
@@ -100,6 +100,10 @@ docs: $(VENV)-docs/installed
 	$(VENV)-docs/bin/sphinx-build --quiet -E -W --keep-going docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
+# The same with Debian 13's versions, which build the package.
+docs-debian-13:
+	$(MAKE) docs VENV=.venv-debian-13 CONSTRAINTS=.ci/debian-13.txt
+
 wheel: $(VENV)/installed
 	rm -f dist/*.whl
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps \
@@ -141,9 +145,10 @@ $(VENV)/weed: $(VENV)/installed
 	touch $@
 
 $(VENV)-bench/installed $(VENV)-docs/installed $(VENV)-proofs/installed: \
-    $(VENV)-%/installed: pyproject.toml
+    $(VENV)-%/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)-$*
-	$(VENV)-$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(VENV)-$*/bin/pip install --quiet --disable-pip-version-check \
+	    $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[$*]'
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed
