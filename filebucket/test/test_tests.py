@@ -24,7 +24,12 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent
 TOP = PACKAGE.parent
 
-ABOUT_ALL = {"catalogue/test_same.py", "test_documents.py", "test_tests.py"}
+ABOUT_ALL = {
+    "catalogue/test_same.py",
+    "test_documents.py",
+    "test_reference.py",
+    "test_tests.py",
+}
 """Of no module in particular."""
 
 
