@@ -92,6 +92,8 @@ class Relative(SphinxTransform):
         for menu in list(self.document.findall(nodes.topic)):
             if "contents" in menu["classes"]:
                 menu.parent.remove(menu)
+        for title in self.document.findall(nodes.title):
+            title.attributes.pop("refid", None)
 
 
 def resolve(app: Sphinx, document: nodes.document, page: str) -> None:
@@ -107,11 +109,17 @@ def resolve(app: Sphinx, document: nodes.document, page: str) -> None:
         if target not in app.env.found_docs:
             log.warning("no page shows %s", path, location=link)
             continue
-        if heading and heading not in app.env.get_doctree(target).ids:
+        if heading and heading not in headings(app.env.get_doctree(target)):
             log.warning("no heading %s on page %s", heading, target, location=link)
         link["refuri"] = app.builder.get_relative_uri(page, target)
         link["refuri"] += f"#{heading}" if heading else ""
         link["internal"] = True
+
+
+def headings(document: nodes.document) -> set[str]:
+    """The anchors of its headings."""
+    sections = document.findall(nodes.section)
+    return {each for section in sections for each in section["ids"]}
 
 
 def add_menu(_: Sphinx, page: str, source: list[str]) -> None:

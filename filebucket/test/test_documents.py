@@ -147,13 +147,14 @@ class LinkTests(DocumentsCase):
         (top / "README.rst").write_text(
             "One\n===\n\n`a <docs/a.rst>`_ `b <docs/b.rst>`_ `c\n<docs/a.rst#of-a>`__\n"
             "`d <docs/a.rst#one>`_ `e <#one>`_ `f <https://a.example/>`_ `g <x_>`_\n"
-            "`E\n<docs/a.rst>`_ `a <#one>`__\n\n"
+            "`E\n<docs/a.rst>`_ `a <#one>`__ `One <#one>`_\n\n"
             ".. _x: gone.rst\n"
         )
         (top / "docs" / "a.rst").write_text("Of a\n----\n\n`up <../README.rst>`_\n")
         self.assertEqual(
             [
-                "README.rst: e: 2 targets",
+                "README.rst: e: not the only one of this name",
+                "README.rst: one: not the only one of this name",
                 "README.rst: docs/b.rst",
                 "README.rst: docs/a.rst#one",
                 "README.rst: gone.rst",

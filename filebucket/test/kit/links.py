@@ -34,14 +34,15 @@ def documents(top: Path) -> Iterator[Path]:
 
 
 def broken(top: Path) -> list[str]:
-    """The links beneath ``top`` to a missing file or heading, or to one of several
-    targets.
+    """The links beneath ``top`` to a missing file or heading, and the names of several
+    links or headings.
     """
     found = []
     for page in documents(top):
         text = page.read_text(encoding="utf-8")
         found += [
-            f"{page.relative_to(top)}: {name}: 2 targets" for name in doubled(text)
+            f"{page.relative_to(top)}: {name}: not the only one of this name"
+            for name in doubled(text)
         ]
         for target in targets(text):
             name, _, heading = target.partition("#")
@@ -58,13 +59,14 @@ def targets(text: str) -> list[str]:
 
 
 def doubled(text: str) -> list[str]:
-    """The names of links that have different targets. Their links have to end with two
-    underscores: some versions of docutils warn.
+    """The names of links with different targets, or of a link and a heading. Such links
+    end with two underscores: otherwise some versions of docutils warn, and a heading
+    loses its anchor.
     """
-    seen: dict[str, set[str]] = {}
-    for name, target in NAMED.findall(text):
-        seen.setdefault(" ".join(name.lower().split()), set()).add(target)
-    return [name for name, found in seen.items() if len(found) > 1]
+    found: dict[str, set[str]] = {}
+    for name, target in [*NAMED.findall(text), *HEADING.findall(text)]:
+        found.setdefault(" ".join(name.lower().split()), set()).add(target)
+    return [name for name, targets in found.items() if len(targets) > 1]
 
 
 def headings(page: Path) -> set[str]:
