@@ -20,6 +20,7 @@ from filebucket.catalogue.files import Files
 from filebucket.catalogue.journal import Journal
 from filebucket.config.load import load
 from filebucket.model.records import Drill, Received
+from filebucket.model.state import State
 from filebucket.test.kit.catalogue import opened
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 
@@ -69,6 +70,19 @@ class RulesTests(MonitoringCase):
         """Prometheus accepts them, and the example that includes them."""
         promtool("check", "rules", str(RULES))
         promtool("check", "config", str(MONITORING / "prometheus.yml"))
+
+    def test_targets(self) -> None:
+        """Prometheus accepts the targets in comments; the document has the same."""
+        text = (MONITORING / "prometheus.yml").read_text()
+        text = re.sub(r"(?m)^    # (  - targets|    labels)", r"    \1", text)
+        path = Path(self.mktemp())
+        path.write_text(text.replace("prometheus-rules.yml", str(RULES)))
+        promtool("check", "config", str(path))
+        page = (TOP / "docs" / "how-to" / "monitoring.rst").read_text()
+        found = re.findall(r"(?m)^ {4,}(?:- targets|labels|static_configs):.*", page)
+        self.assertEqual(4, len(found))
+        lines = {each.strip() for each in text.splitlines()}
+        self.assertEqual(set(), {each.strip() for each in found} - lines)
 
     def test_alerts(self) -> None:
         """Each alert fires if and only if it should."""
@@ -131,6 +145,57 @@ class DashboardTests(MonitoringCase):
         # JSON is a part of YAML.
         path.write_text(json.dumps({"groups": [{"name": "x", "rules": rules}]}))
         promtool("check", "rules", str(path))
+
+    def test_several_daemons(self) -> None:
+        """A bucket counts once, though each daemon that shares its catalogue has it."""
+        of_bucket = {
+            "files": 4,
+            "size_bytes": 5,
+            "quota_bytes": 8,
+            "quota_used_bytes": 6,
+            "damaged_files": 2,
+            "missing_files": 1,
+            "last_push_timestamp_seconds": -60,
+            "due_timestamp_seconds": 30,
+        }
+        metrics = {f'bucket_{name}{{bucket="x"': of_bucket[name] for name in of_bucket}
+        for state in State:
+            has = int(state is State.LATE)
+            metrics[f'bucket_state{{bucket="x",state="{state.value}"'] = has
+            metrics[f'buckets{{state="{state.value}"'] = has
+        one = '{bucket="x",job="j"}'
+        expected: dict[str, list[tuple[str, float]]] = {
+            "Late or empty": [("{}", 1)],
+            "Shrunk, grown, unfinished": [("{}", 0)],
+            "Damaged or missing": [("{}", 3)],
+            "State of each bucket": [(one, 7)],
+            "Buckets": [(one, value) for value in (60, 30, 4, 5, 0.75)],
+        }
+        test = {
+            "input_series": [
+                {
+                    "series": f'filebucket_{name},job="j",instance="{instance}"}}',
+                    "values": str(value),
+                }
+                for name, value in metrics.items()
+                for instance in "ab"
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": _filled(target["expr"]),
+                    "exp_samples": [{"labels": labels, "value": value}],
+                }
+                for panel in self.dashboard["panels"]
+                if panel["title"] in expected
+                for target, (labels, value) in zip(
+                    panel["targets"], expected.pop(panel["title"]), strict=True
+                )
+            ],
+        }
+        self.assertEqual({}, expected)
+        path = Path(self.mktemp())
+        path.write_text(json.dumps({"tests": [test]}))
+        promtool("test", "rules", str(path))
 
 
 def _filled(expression: str) -> str:
