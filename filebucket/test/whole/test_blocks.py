@@ -214,6 +214,19 @@ class CrontabTests(DocumentCase):
                 ["/bin/sh", "-nc", line["command"]], check=True, timeout=PATIENCE
             )
 
+    def test_path(self) -> None:
+        """cron finds commands in /usr/local/bin, as pip and the client need it."""
+        files = [each.text for each in all_blocks()]
+        files.append((TREE / "contrib/client/push.cron").read_text(encoding="utf-8"))
+        crontabs = [
+            text
+            for text in files
+            if examples.is_crontab(text) and re.search(r"(?m)^[\d*/].*filebucket", text)
+        ]
+        self.assertLess(5, len(crontabs))
+        for text in crontabs:
+            self.assertIn("PATH=/usr/local/bin:", text)
+
 
 class NginxTests(DocumentCase):
     def test_servers(self) -> None:

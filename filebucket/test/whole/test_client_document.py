@@ -288,7 +288,7 @@ class TimeTests(ExampleCase):
         """cron runs them with its own path, in the home folder, and mails nothing."""
         crontab = (FILES / "push.cron").read_text()
         settings = dict(re.findall(r"(?m)^(\w+)=(.*)$", crontab))
-        self.assertEqual({"MAILTO", "FILEBUCKET_URL"}, set(settings))
+        self.assertEqual({"PATH", "MAILTO", "FILEBUCKET_URL"}, set(settings))
         lines = re.findall(r"(?m)^(?:[\d*]+ +){5}root +(.*)$", crontab)
         self.assertEqual(2, len(lines))
         self.assertNotIn("%", crontab)
@@ -457,7 +457,7 @@ class OtherDocumentTests(ExampleCase):
     def test_client(self) -> None:
         (self.home / "db.gz").write_bytes(CONTENT)
         dump = {f"shop-{DAY}.dump": b"dump\n"}
-        line = self.script("Push", "30 2 ", "README.rst")
+        line = self.script("Push", "PATH=", "README.rst")
         self.assertEqual(dump, self.pushed(line.partition(" *  ")[2]))
         script = self.script("Use filebucket-push", page="resuming.rst")
         both = {"db.gz": CONTENT, "shop.dump": b"dump\n"}
@@ -494,6 +494,9 @@ class OtherDocumentTests(ExampleCase):
         self.assertEqual((1, {}), (done.returncode, server.stored()))
         self.assertIn("the failure is reported", done.stdout)
         server.wait_for("text='pg_dump exited with 1'")
+        done = self.sh(server, script.replace(server.url, "http://127.0.0.1:1"))
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stderr, r"\Acurl: .*\npush-shop: NOT stored\n\Z")
         self.program("pg_dump", dumps)
         done = self.sh(server, script)
         self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
