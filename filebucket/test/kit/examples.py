@@ -115,7 +115,7 @@ def files_of_unit(name: str, text: str) -> dict[str, str]:
 
 def installed(unit: str) -> str:
     """A unit whose program exists on this machine."""
-    return re.sub(r"/usr/bin/filebucket[\w-]*", "/bin/true", unit)
+    return re.sub(r"/(?:usr|opt/file-bucket)/bin/filebucket[\w-]*", "/bin/true", unit)
 
 
 def is_crontab(text: str) -> bool:

@@ -327,9 +327,11 @@ class TryTests(PageCase):
             self.assertTrue((etc / path).exists(), path)
 
     def test_installing(self) -> None:
-        """From a checkout, into the folders of this machine."""
+        """From a checkout, or without one, into the folders of this machine."""
         self.environ["TREE"] = str(TREE)
-        configure, units = self.listed()
+        configure, units, without = self.listed()
+        self.succeeds(without)
+        self.assertIn("web01", self.succeeds("filebucket bucket list"))
         self.succeeds(f'cd "$TREE"\n{configure}')
         self.assertIn("web01", self.succeeds("filebucket bucket list"))
         self.succeeds(f'cd "$TREE"\n{units}')
