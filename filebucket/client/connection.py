@@ -45,6 +45,20 @@ PIECE = 1024 * 1024
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 """What OpenSSL tells if a server answers without TLS."""
 
+_OTHER_NAME = {62, 64}
+"""OpenSSL's codes for a certificate of another host, or of another address
+(X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH)."""
+
+_NO_CERTIFICATE = "CERTIFICATE_REQUIRED"
+_BAD_CERTIFICATE = (
+    "ALERT_UNKNOWN_CA",
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+)
+"""How OpenSSL's names of a server's alerts end."""
+
 
 class Body(Protocol):
     """Bytes to send.
@@ -178,6 +192,7 @@ class Connection:
         self._monotonic = monotonic
         self._http: http.client.HTTPConnection | None = None
         self._used = 0.0
+        self._answered = False
 
     def request(
         self,
@@ -194,12 +209,17 @@ class Connection:
         :param sent: called with the number of bytes of the body that were sent so far
         :param patience: seconds until the answer is there
         :raises OSError: no answer came, and the request may or may not have arrived
-        :raises RefusedError: the server's certificate is not trusted
+        :raises RefusedError: one side does not accept the certificate of the other
         """
         try:
             return self._request(method, path, headers, body, sent, patience)
         except ssl.SSLCertVerificationError as error:
             self.close()
+            if error.verify_code in _OTHER_NAME:
+                raise RefusedError(
+                    f"{self._server.text}: the server's certificate is not valid for"
+                    f" {self._server.host!r}: use a name of the certificate in the URL"
+                ) from None
             raise RefusedError(
                 f"{self._server.text}: the server's certificate is not trusted:"
                 f" {error.verify_message}; if it is your own, pass it as --cacert"
@@ -211,16 +231,41 @@ class Connection:
                     f"{self._server.text}: the server does not speak TLS on this port:"
                     " write http:// in place of https://, or name another port"
                 ) from None
+            reason = error.reason or ""
+            if reason.endswith(_NO_CERTIFICATE):
+                raise RefusedError(
+                    f"{self._server.text}: the server requires a certificate of the"
+                    " client: use --cert and --key"
+                ) from None
+            if reason.endswith(_BAD_CERTIFICATE):
+                alert = reason.partition("ALERT_")[2].lower().replace("_", " ")
+                raise RefusedError(
+                    f"{self._server.text}: the server does not accept the certificate"
+                    f" of --cert: {alert}"
+                ) from None
             raise
         except http.client.HTTPException as error:
             self.close()
             reason = f"no valid answer: {type(error).__name__}"
             if isinstance(error, http.client.RemoteDisconnected):
-                reason = "the server closed the connection"
+                reason = f"the server closed the connection{self._hint}"
             raise OSError(reason) from error
+        except (ConnectionResetError, BrokenPipeError) as error:
+            self.close()
+            if not self._hint:
+                raise
+            reason = error.strerror or str(error)
+            raise type(error)(error.errno, f"{reason}{self._hint}") from None
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _hint(self) -> str:
+        """What else may be the reason if the server closes the connection."""
+        if self._answered or self._server.tls is not None:
+            return ""
+        return ": if it uses TLS, write https:// in place of http://"
 
     def _request(
         self,
@@ -266,6 +311,7 @@ class Connection:
         if failed is not None or response.will_close or not response.isclosed():
             self.close()
         self._used = self._monotonic()
+        self._answered = True
         # Reasons are printed, and a server may repeat the token in them.
         token = self._server.token
         content = content.replace(token.encode(), b"TOKEN")
