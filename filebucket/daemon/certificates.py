@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509 import (
+    Certificate,
+    load_pem_x509_certificate,
+    load_pem_x509_certificates,
+)
 
 from filebucket.config.certificate import name_of
 from filebucket.config.config import Config
 from filebucket.config.endpoint import Endpoint
+
+_PEM = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def read_roots(path: str) -> list[Certificate]:
+    """The authorities in a file, without those that cannot be read; none if it is
+    missing. It is for the main thread only.
+    """
+    found = []
+    with suppress(OSError), open(path, "rb") as file, warnings.catch_warnings():
+        # Some old roots have a serial number that RFC 5280 forbids.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        for each in _PEM.findall(file.read()):
+            with suppress(ValueError):
+                found.append(load_pem_x509_certificate(each))
+    return found
 
 
 def read_certificates(path: str | None) -> list[Certificate]:

@@ -43,7 +43,7 @@ from filebucket.config.config import Config, start_command
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import Difference, identity, shared_settings
-from filebucket.daemon.certificates import chain_of, read_certificates
+from filebucket.daemon.certificates import chain_of, read_certificates, read_roots
 from filebucket.daemon.problems import Found, find_daemon, not_allowed
 from filebucket.hooks.interfaces import EVENTS
 from filebucket.hooks.scripts import ScriptHooks
@@ -625,13 +625,14 @@ def _issuers(
         certificate = issuer
     else:
         return
-    known_names = {each.subject for each in (*known, *read_certificates(TRUSTED))}
+    known_names = {each.subject for each in (*known, *read_roots(TRUSTED))}
     if certificate.issuer not in known_names:
         yield _risky(
             place,
             f"the certificate of {certificate.issuer.rfc4514_string()}, the issuer of"
             f" {name_of(certificate)}, is missing: add it to the same"
-            " file or as extraCertChain, or most clients cannot verify the server",
+            " file or as extraCertChain, or, if it is your own CA, give it to the"
+            " clients; otherwise they cannot verify the server",
         )
 
 

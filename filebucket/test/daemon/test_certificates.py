@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.config.load import parse
-from filebucket.daemon.certificates import ends_of
+from filebucket.daemon.certificates import ends_of, read_roots
 from filebucket.test.kit.certificates import (
     certify,
     key_pem,
@@ -58,3 +59,23 @@ class EndsTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         (self.folder / "broken.pem").write_text("x")
         self.assertEqual([], self.names("ssl:1:no.pem", "ssl:2:broken.pem"))
+
+
+class RootsTests(SynchronousTestCase):
+    """:func:`read_roots`."""
+
+    def test_malformed(self) -> None:
+        """Each system has some; the others count."""
+        good, bad = certify("good", make_key()).decode(), certify("bad", make_key())
+        der = bytearray(ssl.PEM_cert_to_DER_cert(bad.decode()))
+        der[der.index(b"\xa0\x03\x02\x01\x02\x02") + 7] = 0x80
+        negative = ssl.DER_cert_to_PEM_cert(bytes(der))
+        file = Path(self.mktemp())
+        file.write_text(good.replace("M", "A") + negative + "# text\n" + good)
+        names = [each.subject.rfc4514_string() for each in read_roots(str(file))]
+        # Newer versions of cryptography refuse the negative serial number.
+        self.assertIn(names, (["CN=bad", "CN=good"], ["CN=good"]))
+        self.assertEqual([], self.flushWarnings())
+
+    def test_missing(self) -> None:
+        self.assertEqual([], read_roots("missing"))

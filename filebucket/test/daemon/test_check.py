@@ -631,8 +631,8 @@ class RiskyTests(CheckCase):
         self.patch(check, "TRUSTED", str(self.folder / "root.pem"))
         text = (
             "$.listen[0]: the certificate of CN=middle, the issuer of CN=server, is"
-            " missing: add it to the same file or as extraCertChain, or most clients"
-            " cannot verify the server"
+            " missing: add it to the same file or as extraCertChain, or, if it is your"
+            " own CA, give it to the clients; otherwise they cannot verify the server"
         )
         self.assertIn(("risky", text), self.found(listen=[pair]))
         for rest in (":extraCertChain=middle.pem", ":clientCA=middle.pem"):
