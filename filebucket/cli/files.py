@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from filebucket.base.errors import OperatorError
 from filebucket.base.text import (
     moment_text,
     printable,
@@ -57,7 +58,7 @@ _FILES = (
 @with_json
 def files(path: str, bucket: str, series: str | None, as_json: bool) -> None:
     """List the stored files of BUCKET, newest last, or only those of SERIES, which may
-    be a shell pattern.
+    be a shell pattern. Exits with 1 if SERIES has no files.
 
     Notes show why a file is not good: damaged, empty, shrunk, or being pruned; and
     until when it is held. With --json, each line is a JSON object.
@@ -69,27 +70,27 @@ def files(path: str, bucket: str, series: str | None, as_json: bool) -> None:
     held = partial(_held, chosen, time.time())
     with open_catalogue(config, Files) as catalogue:
         found = catalogue.oldest_first(chosen.key, series=series)
+        some = False
         if as_json:
             for each in found:
+                some = True
                 click.echo(json.dumps(_json(each, chosen.label, hide, held(each))))
-            return
-        table, zone, some = Table(_FILES), local_zone(), False
+        table, zone = Table(_FILES), local_zone()
         while rows := [
             _row(each, hide, zone, held(each)) for each in islice(found, AT_ONCE)
         ]:
             some = True
             for line in table.lines(rows, terminal_width()):
                 click.echo(line)
-        if not some:
-            click.echo(_none(chosen.label, series, hide))
-
-
-def _none(label: str, series: str | None, hide: Callable[[str], str]) -> str:
-    of, hint = "", ""
+    if some:
+        return
     if series is not None:
-        of = f" of the series {printable(hide(series))}"
-        hint = "; 'filebucket status' lists the series"
-    return f"Bucket {label} has no files{of}{hint}."
+        raise OperatorError(
+            f"bucket {chosen.label} has no files of the series"
+            f" {printable(hide(series))}; 'filebucket status' lists the series"
+        )
+    if not as_json:
+        click.echo(f"Bucket {chosen.label} has no files.")
 
 
 def _held(bucket: Bucket, now: float, file: File) -> Held | None:

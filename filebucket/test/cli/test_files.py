@@ -62,12 +62,13 @@ class FilesTests(UpkeepCase):
         self.push("db-1")
         label = self.nameless.label
         self.assertEqual(f"Bucket {label} has no files.\n", self.run_("files", label))
-        self.assertEqual(
-            "Bucket web01 has no files of the series x\\x1b; 'filebucket status'"
-            " lists the series.\n",
-            self.run_("files", "web01", "x\x1b"),
-        )
-        self.assertEqual("", self.run_("files", "web01", "x", "--json"))
+        self.assertEqual("", self.run_("files", label, "--json"))
+        for arguments in ((), ("--json",)):
+            self.assertEqual(
+                "Error: bucket web01 has no files of the series x\\x1b; 'filebucket"
+                " status' lists the series",
+                self.refused("files", "web01", "x\x1b", *arguments),
+            )
 
     def test_many(self) -> None:
         """More rows than are aligned together."""
