@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import click
 
 from filebucket.base.text import columns_of, counted, time_text
-from filebucket.cli.changes import how_to_apply, named, print_changes
+from filebucket.cli.changes import how_to_apply, may_run, named, print_changes
 from filebucket.cli.listing import bucket_json, bucket_table, used_json
 from filebucket.cli.options import (
     DURATION,
@@ -312,8 +312,11 @@ def bucket_remove(name: str, path: str, as_json: bool) -> None:
         text = f" ({files_text(found)})" if found and found.files else ""
         click.echo(f"{removed} Its files{text} are still in\n\n    {stays}\n")
         click.echo("'filebucket bucket list' shows the folder until you delete it.\n")
-    reload = command("reload", path)
-    click.echo(f"It still accepts pushes until you run:\n\n    {reload}")
+    if may_run(home):
+        reload = command("reload", path)
+        click.echo(f"It still accepts pushes until you run:\n\n    {reload}")
+    else:
+        click.echo("No daemon runs, so it accepts no pushes.")
 
 
 def _check_no_holds(bucket: Bucket) -> None:

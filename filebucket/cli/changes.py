@@ -37,12 +37,16 @@ def print_changes(
     click.echo(f"{text}\n\n{how_to_apply(changes[0].config.home, path)}")
 
 
+def may_run(home: str) -> bool:
+    """Whether a daemon uses the home, or that is not known."""
+    try:
+        return control.daemon_of(home) is not None
+    except OSError:
+        return True
+
+
 def how_to_apply(home: str, path: str) -> str:
     """How the daemon gets the change, in several lines."""
-    try:
-        runs = control.daemon_of(home) is not None
-    except OSError:
-        runs = True  # or not: another user may not know
-    if runs:
+    if may_run(home):
         return f"Activate it:\n\n    {command('reload', path)}"
     return f"Start the daemon:\n\n    {start_command(path)}"

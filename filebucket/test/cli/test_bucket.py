@@ -401,6 +401,21 @@ class RemoveTests(CliCase):
             )
             self.assertNotIn(f"\n    {self.folder / 'home'}", output)
 
+    def test_applies(self) -> None:
+        """Only a daemon that runs accepts pushes until a reload."""
+        for process, end in (
+            (None, "No daemon runs, so it accepts no pushes.\n"),
+            (
+                7,
+                "It still accepts pushes until you run:\n\n    filebucket reload"
+                f" --config {self.file}\n",
+            ),
+        ):
+            self.patch(control, "daemon_of", lambda home, of=process: of)
+            self.write({"name": "db", "token": TOKEN})
+            output = self.run_("bucket", "remove", "db")
+            self.assertTrue(output.endswith(end), output)
+
     def test_without_a_name(self) -> None:
         """The folder's name, a token, is not printed."""
         for arguments in ((), ("--json",)):
