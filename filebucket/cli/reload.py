@@ -24,7 +24,8 @@ def reload(timeout: float, path: str, as_json: bool) -> None:
     """Apply the changed bucket list, and wait until the daemon has.
 
     The file is checked first. Exits with 1 and prints the reason if the daemon could
-    not apply it, or did not answer. Run it as root or as the daemon's user.
+    not apply it, did not answer, or reads another configuration. Run it as root or as
+    the daemon's user.
     """
     answer = ask(path, timeout)
     if as_json:

@@ -54,7 +54,10 @@ def ask(
     known = {identity(text)}
     with _daemon(home, path) as daemon:
         process = daemon.process
-        number = _number(_read(home))
+        before = _read(home)
+        if before and _is_known_to_differ(process, before.config, path):
+            raise _another(before)
+        number = before.number if before else 0
         daemon.signal()
         while clock() < end:
             sleep(ASK_EVERY)
@@ -68,9 +71,7 @@ def ask(
                 if found.answer.text is None or found.answer.text in known:
                     return _in_force(found.answer)
                 if not same_file(found.config, path):
-                    raise NotReloadedError(
-                        f"the daemon reads another configuration, {found.config}"
-                    )
+                    raise _another(found)
             elif _daemon_of(home) != process:
                 raise NotReloadedError(_ENDED)
     raise NotReloadedError(
@@ -85,8 +86,22 @@ def _in_force(answer: Answer) -> Answer:
     return answer
 
 
-def _number(found: control.Status | None) -> int:
-    return found.number if found else 0
+def _another(found: control.Status) -> NotReloadedError:
+    return NotReloadedError(f"the daemon reads another configuration, {found.config}")
+
+
+def _is_known_to_differ(process: int, config: str, path: str) -> bool:
+    """Whether the daemon reads another file.
+
+    :param config: its path of the configuration
+    """
+    if same_file(config, path):
+        return False
+    try:
+        # The path may be from another mount namespace.
+        return not os.path.samefile(f"/proc/{process}/root{config}", path)
+    except OSError:
+        return False
 
 
 class _Daemon:

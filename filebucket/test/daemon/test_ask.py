@@ -158,6 +158,22 @@ class NotAskedTests(AskCase):
             reason,
         )
 
+    def test_another_file(self) -> None:
+        """A daemon with the same home would reload its own file."""
+        other = self.folder / "what-if.json"
+        other.write_bytes(self.file.read_bytes())
+        error = self.assertRaises(
+            NotReloadedError,
+            ask,
+            str(other),
+            30,
+            lambda: self.now,
+            self.sleep,
+        )
+        self.assertEqual(
+            f"the daemon reads another configuration, {self.file}", str(error)
+        )
+
     def test_out_of_sight(self) -> None:
         """A daemon in another PID namespace."""
         self.process = 0
