@@ -258,6 +258,53 @@ class ListeningTests(PageCase):
         self.assertEqual("ok\n", self.succeeds(f"curl -sS -k -u admin:x {url}"))
         self.assertIn("401", self.succeeds(f"curl -sS -k {url}"))
 
+    def test_health_check(self) -> None:
+        """nginx passes on /healthz alone; HAProxy checks the daemon, or nginx."""
+        for program in ("haproxy", "nginx"):
+            need(program)
+        check, server = self.listed()
+        self.start(
+            listen=[f"haproxy:tcp:{self.port}:interface=127.0.0.1"],
+            trusted_proxies=["127.0.0.1"],
+        )
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
+        folder.chmod(0o755)
+        (healthz,) = free_ports(1)
+        text = nginx_server(server, folder, healthz)
+        text = text.replace("127.0.0.1:1235", f"127.0.0.1:{self.admin}")
+        command = nginx_command(folder, text)
+        nginx = Program("nginx", folder, command, lambda: listens(healthz)).start()
+        self.addCleanup(nginx.stop)
+        url = f"http://127.0.0.1:{healthz}"
+        self.assertEqual("ok\n", self.succeeds(f"curl -sS {url}/healthz"))
+        for path in ("", "metrics", "healthz/x"):
+            self.assertIn("404", self.succeeds(f"curl -sS {url}/{path}"))
+        for name, port in (("daemon", self.admin), ("nginx", healthz)):
+            self.check_with_haproxy(folder / name, check, port)
+
+    def check_with_haproxy(self, folder: Path, check: str, port: int) -> None:
+        """Start HAProxy; it is ready when the check has passed."""
+        folder.mkdir()
+        (front,) = free_ports(1)
+        lines = check.replace("1235", str(port)).replace("1443", str(self.port))
+        config = folder / "haproxy.cfg"
+        config.write_text(
+            "global\n log stdout format raw local0\n"
+            "defaults\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"
+            f"frontend push\n bind 127.0.0.1:{front}\n default_backend file-bucket\n"
+            f"backend file-bucket\n log global\n option log-health-checks\n{lines}\n"
+        )
+        command = ["haproxy", "-db", "-f", str(config)]
+        log = folder / "haproxy.log"
+        passed = "succeeded, reason: Layer7 check passed"
+        proxy = Program("haproxy", folder, command, lambda: passed in log.read_text())
+        proxy.start()
+        self.addCleanup(proxy.stop)
+        answer = self.succeeds(f"curl -sS http://127.0.0.1:{front}/")
+        self.assertEqual("no such token\n", answer)
+
     def test_renewed(self) -> None:
         """The log lines about a new certificate, half of one, and a missing one."""
         dropped, *renewals = self.listed()
