@@ -109,7 +109,7 @@ class Counters:
             registry=registry,
         )
         self._refusals = {
-            status: refusals.labels(str(status)) for status in STATUSES if status != 200
+            status: refusals.labels(str(status)) for status in STATUSES if status >= 400
         }
         self._uploads = Counter(
             "filebucket_uploads",

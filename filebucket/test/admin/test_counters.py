@@ -94,7 +94,7 @@ class CountingTests(SynchronousTestCase):
         expected = {
             f"filebucket_refusals_total{{status={status}}}": 0.0
             for status in STATUSES
-            if status != 200
+            if status >= 400
         }
         expected["filebucket_refusals_total{status=403}"] = 2
         expected["filebucket_refusals_total{status=500}"] = 1
