@@ -32,7 +32,7 @@ from filebucket.cli.settings import KEY, given_settings, with_settings
 from filebucket.cli.table import terminal_width
 from filebucket.cli.usage import files_text, other_folders, read_usage
 from filebucket.config import values
-from filebucket.config.address import PORT, Address, address
+from filebucket.config.address import PORT, PROXY, Address, address
 from filebucket.config.config import command
 from filebucket.config.edit import (
     Change,
@@ -121,7 +121,7 @@ def _print_tokens(changes: Sequence[Change], path: str, as_json: bool) -> None:
         buckets = [
             {"token": each.token, **bucket_json(each.bucket)} for each in changes
         ]
-        url = where.url if where.port_known else None
+        url = where.url if where.unknown is None else None
         print_json(config=os.path.abspath(path), url=url, buckets=buckets)
         return
     count = counted(len(changes), "bucket")
@@ -235,8 +235,8 @@ def _print_token(
     if as_json:
         print_json(
             config=os.path.abspath(path),
-            url=where.url if where.port_known else None,
-            curl=lines[0] if where.port_known else None,
+            url=where.url if where.unknown is None else None,
+            curl=lines[0] if where.unknown is None else None,
             token=change.token,
             **bucket_json(change.bucket),
         )
@@ -257,8 +257,10 @@ def _print_token(
 
 def _explain(where: Address) -> None:
     """Explain the placeholders in the commands."""
-    if not where.port_known:
+    if where.unknown == PORT:
         click.echo(f"\n{PORT} is the port of the daemon's socket: its log shows it.")
+    if where.unknown == PROXY:
+        click.echo(f"\n{PROXY} is the address at which clients reach HAProxy.")
     if where.certificate is not None:
         click.echo("\nCERT is a copy, on the client, of the self-signed certificate:\n")
         click.echo(f"    {where.certificate}")

@@ -17,6 +17,9 @@ from filebucket.config.endpoint import Endpoint
 PORT = "PORT"
 """Placeholder for the port in a URL."""
 
+PROXY = "PROXY"
+"""Placeholder for the address of the proxy, if all listeners need a PROXY header."""
+
 
 @frozen
 class Address:
@@ -26,13 +29,14 @@ class Address:
     :param options: options of curl and of filebucket-push, quoted for a shell
     :param certificate: where the server's certificate is, if it is self-signed, so that
         clients need a copy
-    :param port_known: whether the URL has the port, and not :data:`PORT`
+    :param unknown: the placeholder in the URL, :data:`PORT` or :data:`PROXY`, if there
+        is one
     """
 
     url: str
     options: str = ""
     certificate: str | None = None
-    port_known: bool = True
+    unknown: str | None = None
 
     def lines(self, token: str) -> tuple[str, ...]:
         """Commands that push with the token in the URL, that write the token to a
@@ -81,23 +85,26 @@ def address(config: Config, hostname: str) -> Address:
     :param hostname: the name of this machine, for a listener on all addresses
     """
     best = min(config.listen, key=_worse)
+    if best.proxied:
+        # Most proxies that send the header end TLS, or pass it through.
+        return Address(f"https://{PROXY}", unknown=PROXY)
     if best.kind == "unix":
         path = shlex.quote(best.arguments["address"])
         return Address("http://localhost", f" --unix-socket {path}")
     interface = best.arguments.get("interface", "")
     port = best.arguments.get("port", "0")
     # The number of port 0, and of a socket from systemd, is only in the log.
-    known = port != "0"
-    place = _place(interface, port if known else PORT, hostname)
+    unknown = PORT if port == "0" else None
+    place = _place(interface, unknown or port, hostname)
     if best.kind != "ssl":
-        return Address(f"http://{place}", port_known=known)
+        return Address(f"http://{place}", unknown=unknown)
     key = best.arguments["privateKey"]
     path = best.arguments.get("certKey", key)
     if not _is_self_signed(path):
-        return Address(f"https://{place}", port_known=known)
+        return Address(f"https://{place}", unknown=unknown)
     # A client must not get the private key.
     said = f"{path}, without the private key in this file" if path == key else path
-    return Address(f"https://{place}", " --cacert CERT", said, known)
+    return Address(f"https://{place}", " --cacert CERT", said, unknown)
 
 
 def _is_self_signed(path: str) -> bool:
@@ -109,9 +116,14 @@ def _is_self_signed(path: str) -> bool:
     return found.issuer == found.subject
 
 
-def _worse(endpoint: Endpoint) -> tuple[bool, bool, bool]:
+def _worse(endpoint: Endpoint) -> tuple[bool, ...]:
     kind = endpoint.kind
-    return not endpoint.reachable, kind != "ssl", kind in {"systemd", "unix"}
+    return (
+        not endpoint.reachable,
+        endpoint.proxied,
+        kind != "ssl",
+        kind in {"systemd", "unix"},
+    )
 
 
 def _place(host: str, port: str, hostname: str) -> str:

@@ -235,6 +235,18 @@ class AddTests(CliCase):
         self.write()
         self.assertNotIn("PORT", self.run_("bucket", "add", "web01"))
 
+    def test_proxy(self) -> None:
+        """If all listeners need a PROXY header, clients use the proxy's address."""
+        proxied = ["haproxy:tcp:1234:interface=127.0.0.1"]
+        keys = {"listen": proxied, "trusted_proxies": ["127.0.0.1"], "buckets": []}
+        self.file.write_text(json.dumps({"home": "home", **keys}))
+        found = self.json("bucket", "add", "web01")
+        self.assertEqual((None, None), (found["url"], found["curl"]))
+        output = self.run_("bucket", "add", "web02")
+        self.assertIn("-T FILE https://PROXY/", output)
+        note = "\nPROXY is the address at which clients reach HAProxy.\n"
+        self.assertIn(note, output)
+
     def test_of_this_machine(self) -> None:
         """With a listener on all addresses, the URL has this machine's host name."""
         self.write(host="0.0.0.0")

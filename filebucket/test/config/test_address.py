@@ -39,8 +39,8 @@ class AddressTests(SynchronousTestCase):
             ({"host": "::1"}, "http://[::1]:1234"),
             ({"host": "localhost", "port": 0}, "http://localhost:PORT"),
         ):
-            known = "PORT" not in url
-            self.assertEqual(Address(url, port_known=known), self.address(**keys))
+            unknown = "PORT" if "PORT" in url else None
+            self.assertEqual(Address(url, unknown=unknown), self.address(**keys))
 
     def test_listen(self) -> None:
         """The preferred listener is reachable from other machines and has TLS."""
@@ -52,9 +52,14 @@ class AddressTests(SynchronousTestCase):
             (["systemd:INET:index=0"], "http://backup:PORT"),
             (["systemd:INET:index=0", "tcp:80"], "http://backup:80"),
             (["unix:s", "tcp:80:interface=127.0.0.1"], "http://127.0.0.1:80"),
+            # A client cannot send the PROXY header.
+            ([f"haproxy:{tls}", "tcp:80"], "http://backup:80"),
+            (["haproxy:tcp:80"], "https://PROXY"),
+            ([f"haproxy:{tls}:interface=127.0.0.1"], "https://PROXY"),
+            (["haproxy:unix:s"], "https://PROXY"),
         ):
-            known = "PORT" not in url
-            expected = Address(url, port_known=known)
+            unknown = next((each for each in ("PORT", "PROXY") if each in url), None)
+            expected = Address(url, unknown=unknown)
             self.assertEqual(expected, self.address(listen=listen))
 
     def test_self_signed(self) -> None:
