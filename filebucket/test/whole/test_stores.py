@@ -8,7 +8,7 @@ import shutil
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.pages import CONTENT, DB01, WEB01, PageCase
 from filebucket.test.kit.postgres import shared_postgres
-from filebucket.test.kit.s3 import ACCOUNT, REGION, S3
+from filebucket.test.kit.s3 import ACCOUNT, REGION, S3, accounts
 from filebucket.test.kit.server import comes
 from filebucket.test.kit.tree import TREE
 
@@ -78,8 +78,11 @@ class ObjectStoreTests(PageCase):
             )
             for each in self.listed()
         ]
-        create, policy, keys, modes, config, check, units, *rest = texts
+        create, policy, account, keys, modes, config, check, units, *rest = texts
         restore, sweep, rule, set_rule, lock = rest
+        key = json.loads(account)["identities"][0]
+        key["credentials"] = [{"accessKey": ACCOUNT.key, "secretKey": ACCOUNT.secret}]
+        self.assertEqual(json.loads(accounts())["identities"][0], key)
         self.succeeds(create)
         deletes = policy.replace('"s3:GetObject"', '"s3:GetObject", "s3:DeleteObject"')
         for name, text in (("s3", policy), ("s3-delete", deletes)):
