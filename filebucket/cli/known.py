@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.overview import Known
 from filebucket.config.config import Config
 from filebucket.config.load import parse, read_text
 from filebucket.daemon.applied import identity
-from filebucket.daemon.problems import problems_of
+from filebucket.daemon.problems import find_daemon, problems_of
 from filebucket.model.filesystem import Filesystem
 from filebucket.model.node import of_node
 from filebucket.model.problem import Problem
@@ -52,9 +54,22 @@ def known_to(config: Config, now: float, problems: Sequence[Problem]) -> Known:
 def _filesystem(config: Config) -> Filesystem | None:
     """The home's filesystem; None if it cannot be examined."""
     try:
-        return look_at_filesystem(config.home, config.min_free_space)
+        found = look_at_filesystem(config.home, config.min_free_space)
     except OSError:
         return None
+    # The daemon's files are read only if they make a difference.
+    needs_reserve = found.fault is not None and evolve(found, reserved=0).fault is None
+    return evolve(found, after_restart=needs_reserve and _is_restart_due(config))
+
+
+def _is_restart_due(config: Config) -> bool:
+    """Whether the daemon runs with another ``min_free_space``."""
+    try:
+        applied = find_daemon(config.home).applied
+    except OSError:
+        return False
+    changed = [] if applied is None else applied.keys.changed(config.keys)
+    return "min_free_space" in changed
 
 
 def _uploads(home: str) -> list[Unfinished]:

@@ -15,6 +15,8 @@ class Filesystem:
     :param read_only: whether it is mounted read-only, as after a disk error
     :param set_aside: space reserved by pushes in progress, and not written yet
     :param full_of_files: whether there are no free inodes
+    :param after_restart: whether the daemon has to be restarted to keep ``reserved``
+        free
     """
 
     total: int
@@ -23,6 +25,7 @@ class Filesystem:
     read_only: bool
     set_aside: int = 0
     full_of_files: bool = False
+    after_restart: bool = False
 
     @property
     def fault(self) -> str | None:

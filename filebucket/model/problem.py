@@ -235,6 +235,8 @@ def full_disk(disk: Filesystem, full_at: float | None, now: float) -> Problem | 
     """
     if disk.fault is not None:
         text = f"no push can be stored: {disk.fault}"
+        if disk.after_restart:
+            return Problem(Kind.FULL, WARNING, f"after the restart, {text}")
         return Problem(Kind.FULL, CRITICAL, text)
     if full_at is not None and full_at - now < SOON:
         about = about_text(full_at - now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,8 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.catalogue.database import CatalogueError
 from filebucket.cli.known import known_to, load_with_problems
+from filebucket.daemon import control
+from filebucket.daemon.applied import Applied
 from filebucket.model.problem import Kind
 from filebucket.store.archive import UPLOADS
+from filebucket.test.kit.control import status_file
 
 
 class KnownTests(SynchronousTestCase):
@@ -41,6 +45,24 @@ class KnownTests(SynchronousTestCase):
         self.assertEqual([], known.uploads)
         assert known.disk is not None
         self.assertGreater(known.disk.total, 0)
+
+    def test_min_free_space(self) -> None:
+        """A changed value applies after a restart; without a daemon, at once."""
+        old, _ = load_with_problems(str(self.file), self.now, daemon=False)
+        written = json.loads(self.file.read_text())
+        self.file.write_text(json.dumps({**written, "min_free_space": "100 %"}))
+        new, _ = load_with_problems(str(self.file), self.now, daemon=False)
+        for applied, waits in ((None, False), (new, False), (old, True)):
+            if applied is not None:
+                self.patch(control, "daemon_of", lambda home: os.getpid())
+                keys = Applied("", applied.keys, {})
+                daemon = status_file(new.home, str(self.file), keys)
+                daemon.startService()
+            disk = known_to(new, self.now, []).disk
+            if applied is not None:
+                daemon.stopService()
+            assert disk is not None
+            self.assertEqual(waits, disk.after_restart)
 
     def test_no_home(self) -> None:
         """Before the first start of a daemon, or if its disk is not mounted."""

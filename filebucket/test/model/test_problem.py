@@ -227,6 +227,13 @@ class FullDiskTests(SynchronousTestCase):
             self.look(900, read_only=True),
         )
 
+    def test_after_restart(self) -> None:
+        """Until then, the daemon keeps less space free."""
+        text = "after the restart, no push can be stored: free space is below"
+        self.assertEqual(
+            (1, f"{text} min_free_space"), self.look(100, after_restart=True)
+        )
+
     def test_soon(self) -> None:
         self.assertEqual(
             (1, "the disk is full in about 13 days at this rate"),
