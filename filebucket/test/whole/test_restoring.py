@@ -152,7 +152,7 @@ class RestoringTests(DocumentCase, MachineCase):
         self.succeeds(self.script(DRILL, "createdb"))
         self.assertEqual(b"content" * 100_000, (self.work / "restored").read_bytes())
         self.assertIn("RESTORED", self.succeeds("filebucket status --no-daemon"))
-        line = self.script(PASSED, "30 5 ").partition("root  ")[2]
+        line = self.script(PASSED, "PATH=").partition("root  ")[2]
         self.succeeds(line)
         self.succeeds("systemctl start file-bucket")
         self.succeeds(self.script(PASSED, "filebucket bucket set"))
