@@ -1,3 +1,3 @@
 """file-bucket: a write-only backup drop over HTTP."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
