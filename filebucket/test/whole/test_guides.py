@@ -235,31 +235,48 @@ class ScriptTests(PageCase):
         self.logged(r"reloaded: 4 buckets \(1 token added")
 
     def test_sqlite(self) -> None:
-        """Both ways to dump, and the restore."""
+        """A copy or SQL text is pushed, and restored. A damaged database is not."""
         need("sqlite3")
         page = "databases.rst"
-        (self.root / "srv").mkdir()
+        srv = self.root / "srv"
+        srv.mkdir()
+        (self.root / "var/tmp").mkdir()
         fill = (
             "CREATE TABLE orders (euros INTEGER); INSERT INTO orders VALUES (30), (7)"
         )
         self.succeeds(f"sqlite3 /srv/shop.db '{fill}'")
         self.environ["FILEBUCKET_URL"] = self.url
-        self.succeeds(self.script("SQLite", page=page))
+        script = self.script("SQLite", "#!", page).replace("/var/", f"{self.root}/var/")
+        push = self.script("SQLite", "filebucket-push", page)
+        last = 'cat "$folder/copy"'
+        self.assertIn(last, script)
+        text = script.replace(last, 'sqlite3 "$folder/copy" .dump')
+        for suffix, dump in ((".db", script), (".sql", text)):
+            self.program("dump-sqlite", dump)
+            self.succeeds(push.replace(".db'", f"{suffix}'"))
+            words = ("filebucket", "get", "shop", f"'shop-*{suffix}'")
+            test = self.script("Test the restore", " ".join(words), page)
+            test = test.replace("get shop", "get web01")
+            shows = lambda test=test: "2\n" in self.sh(test).stdout  # noqa: E731
+            self.assertTrue(comes(shows, 10))
         found = sorted((self.home / "web01").iterdir())
         self.assertEqual([".db", ".sql"], [each.suffix for each in found])
         with contextlib.closing(sqlite3.connect(found[0])) as copy:
             rows = copy.execute("SELECT euros FROM orders").fetchall()
         self.assertEqual([(30,), (7,)], rows)
-        self.assertEqual(
-            ["shop.db"], [each.name for each in (self.root / "srv").iterdir()]
-        )
-        test = self.script("Test the restore", "filebucket", page).replace(
-            "get shop 'shop-*'", "get web01 'shop-*.sql'"
-        )
-        shows = lambda: "2\n" in self.sh(test).stdout  # noqa: E731
-        self.assertTrue(comes(shows, 10))
         (check,) = self.section("Check", page)
         self.assertIn("shop-", self.succeeds(check.replace(" shop", " web01")))
+        whole = (srv / "shop.db").read_bytes()
+        half = len(whole) // 2
+        for damaged in (b"no database" * 1000, whole[:half] + bytes(half), None):
+            (srv / "shop.db").unlink()
+            if damaged is not None:
+                (srv / "shop.db").write_bytes(damaged)
+            for dump in (script, text):
+                self.program("dump-sqlite", dump)
+                self.assertEqual(3, self.sh(push.replace("{date}", "x")).returncode)
+            self.assertEqual(found, sorted((self.home / "web01").iterdir()))
+        self.assertEqual([], [*srv.iterdir(), *(self.root / "var/tmp").iterdir()])
 
 
 def plain(text: str) -> str:
