@@ -34,6 +34,7 @@ class Server:
     :param prefix: path of the server behind a proxy, without a slash at its end
     :param unix_socket: path of a UNIX socket to connect to; None is the host and port
     :param tls: for https
+    :param certified: whether the client presents a certificate
     """
 
     scheme: str
@@ -43,6 +44,7 @@ class Server:
     token: str = field(repr=False)
     unix_socket: str | None = None
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    certified: bool = False
 
     @property
     def text(self) -> str:
@@ -109,7 +111,16 @@ def server(
     except UnicodeError:
         raise UsageError(f"the URL: {parts.hostname!r} is not a host") from None
     prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-    return Server(parts.scheme, parts.hostname, port, prefix, token, unix_socket, tls)
+    return Server(
+        parts.scheme,
+        parts.hostname,
+        port,
+        prefix,
+        token,
+        unix_socket,
+        tls,
+        certified=bool(cert),
+    )
 
 
 def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:

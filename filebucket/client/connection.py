@@ -59,6 +59,9 @@ _BAD_CERTIFICATE = (
 )
 """How OpenSSL's names of a server's alerts end."""
 
+_CUT = (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError)
+"""How a connection ends that the server closes."""
+
 
 class Body(Protocol):
     """Bytes to send.
@@ -224,6 +227,18 @@ class Connection:
                 f"{self._server.text}: the server's certificate is not trusted:"
                 f" {error.verify_message}; if it is your own, pass it as --cacert"
             ) from None
+        except http.client.HTTPException as error:
+            self.close()
+            reason = f"no valid answer: {type(error).__name__}"
+            if isinstance(error, http.client.RemoteDisconnected):
+                reason = f"the server closed the connection{self._hint}"
+            raise OSError(reason) from error
+        except _CUT as error:
+            self.close()
+            if not self._hint:
+                raise
+            reason = error.strerror or str(error)
+            raise type(error)(error.errno, f"{reason}{self._hint}") from None
         except ssl.SSLError as error:
             self.close()
             if error.reason in _NO_TLS:
@@ -244,18 +259,6 @@ class Connection:
                     f" of --cert: {alert}"
                 ) from None
             raise
-        except http.client.HTTPException as error:
-            self.close()
-            reason = f"no valid answer: {type(error).__name__}"
-            if isinstance(error, http.client.RemoteDisconnected):
-                reason = f"the server closed the connection{self._hint}"
-            raise OSError(reason) from error
-        except (ConnectionResetError, BrokenPipeError) as error:
-            self.close()
-            if not self._hint:
-                raise
-            reason = error.strerror or str(error)
-            raise type(error)(error.errno, f"{reason}{self._hint}") from None
         except BaseException:
             self.close()
             raise
@@ -263,9 +266,12 @@ class Connection:
     @property
     def _hint(self) -> str:
         """What else may be the reason if the server closes the connection."""
-        if self._answered or self._server.tls is not None:
+        if self._answered:
             return ""
-        return ": if it uses TLS, write https:// in place of http://"
+        if self._server.tls is None:
+            return ": if it uses TLS, write https:// in place of http://"
+        # The TLS alert that tells it may be lost.
+        return ": the server may not accept --cert" if self._server.certified else ""
 
     def _request(
         self,
@@ -294,19 +300,18 @@ class Connection:
             connection.putheader(name, value)
         sock = connection.sock
         sock.settimeout(min(SEND_TIMEOUT, patience))
-        connection.endheaders()
-        failed = None if body is None else _send(sock, body, sent)
+        failed = _send(connection, body, sent)
         sock.settimeout(LATE_TIMEOUT if failed else patience)
         try:
             response = connection.getresponse()
             content = response.read(MOST_ANSWER)
-        except (OSError, http.client.HTTPException):
-            if failed is not None:
-                try:
+        except (OSError, http.client.HTTPException) as error:
+            try:
+                if failed is not None and not _is_alert(error):
                     raise failed from None
-                finally:
-                    # The error has this frame, and so the body, in a circle.
-                    failed = None
+            finally:
+                # The error has this frame, and so the body, in a circle.
+                failed = None
             raise
         if failed is not None or response.will_close or not response.isclosed():
             self.close()
@@ -338,7 +343,8 @@ class Connection:
         except OSError as error:
             made.close()
             reason = error.strerror or error
-            raise OSError(f"cannot connect to {server.text}: {reason}") from error
+            hint = self._hint if isinstance(error, _CUT) else ""
+            raise OSError(f"cannot connect to {server.text}: {reason}{hint}") from error
         except BaseException:
             made.close()
             raise
@@ -352,17 +358,21 @@ class Connection:
 
 
 def _send(
-    sock: socket.socket, body: Body, sent: Callable[[int], object]
+    connection: http.client.HTTPConnection,
+    body: Body | None,
+    sent: Callable[[int], object],
 ) -> OSError | None:
-    """Send a body until its end, or until the server answers.
+    """Send the headers, and a body until its end, or until the server answers.
 
     :returns: the error that ended it: the server may have answered before
     """
     start = 0
+    sock = connection.sock
     # TLS has messages of its own, so there a readable socket says nothing.
     hears = not isinstance(sock, ssl.SSLSocket)
     try:
-        while start < body.size:
+        connection.endheaders()
+        while body is not None and start < body.size:
             if hears and _is_readable(sock):
                 return ConnectionResetError("the server closed the connection")
             start += body.send(sock, start, PIECE)
@@ -370,6 +380,11 @@ def _send(
     except OSError as error:
         return error
     return None
+
+
+def _is_alert(error: Exception) -> bool:
+    """Whether it is a TLS alert, which tells why the server ends the connection."""
+    return isinstance(error, ssl.SSLError) and "ALERT_" in (error.reason or "")
 
 
 def _is_readable(sock: socket.socket) -> bool:

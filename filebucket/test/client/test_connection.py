@@ -9,7 +9,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Callable
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPSConnection
 from pathlib import Path
 
 from hypothesis import given
@@ -544,6 +544,66 @@ class TlsTests(ConnectionCase):
             server(peer.url.replace("http:", "https:"), TOKEN, cacert=self.cacert)
         )
         self.error(lambda: made.request("GET", "", {}))
+
+    def test_late_alert(self) -> None:
+        """The alert is read even if the rest cannot be sent any more."""
+        other = self.folder / "other"
+        other.mkdir()
+        write_pair(other)
+        pair = str(other / "cert.pem"), str(other / "key.pem")
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.context.load_verify_locations(self.cacert)
+
+        def talk(connection: socket.socket) -> None:
+            try:
+                self.secure(answering())(connection)
+            finally:
+                connection.close()
+                closed.set()
+
+        class Late(Bytes):
+            def send(self, sock: socket.socket, start: int, most: int) -> int:
+                closed.wait(PATIENCE)
+                return super().send(sock, start, most)
+
+        def connect(http: HTTPSConnection) -> None:
+            real(http)
+            closed.wait(PATIENCE)
+
+        real = HTTPSConnection.connect
+        for patched, body in (
+            (connect, None),
+            (real, Late(memoryview(bytes(LARGE.size)))),
+        ):
+            closed = threading.Event()
+            self.patch(HTTPSConnection, "connect", patched)
+            url = Peer(self, talk).url.replace("http:", "https:")
+            made = self.connection(server(url, TOKEN, None, self.cacert, *pair))
+            error = self.assertRaises(RefusedError, made.request, "PUT", "", {}, body)
+            self.assertIn("the certificate of --cert: unknown ca", str(error))
+
+    def test_certificate_may_be_refused(self) -> None:
+        """The server's alert may be lost."""
+        hint = ": the server may not accept --cert"
+        own = (self.cacert, str(self.folder / "key.pem"))
+        bodies = (None, Failing(), Interrupted(ssl.SSLEOFError(8, "EOF occurred")))
+        for pair in (own, (None, None)):
+            cut = Peer(self, lambda talk: talk.recv(1)).url.replace("http:", "https:")
+            ends = [(self.url(read_request), each) for each in bodies]
+            for url, body in [(cut, None), *ends]:
+                made = self.connection(server(url, TOKEN, None, self.cacert, *pair))
+                found = self.error(lambda: made.request("PUT", "", {}, body))  # noqa: B023
+                self.assertEqual(pair is own, found.endswith(hint), found)
+
+    def test_certificate_was_accepted(self) -> None:
+        """Then the end of a later connection has another reason."""
+        key = str(self.folder / "key.pem")
+        url = self.url(answering(answer()), read_request)
+        made = self.connection(server(url, TOKEN, None, self.cacert, self.cacert, key))
+        made.request("GET", "", {})
+        self.clock.advance(IDLE + 1)
+        found = self.error(lambda: made.request("GET", "", {}))
+        self.assertEqual("the server closed the connection", found)
 
     def test_unix(self) -> None:
         """The URL decides, as with curl: a socket in a shared folder proves nothing."""
