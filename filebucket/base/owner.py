@@ -75,6 +75,29 @@ def become_owner_of(home: str, private: str, keep: int | None = None) -> None:
             os.setresuid(uid, uid, uid)
 
 
+def owner_prefix(home: str, private: str) -> str:
+    """What root has to put before a command so that it runs as the owner of ``home``
+    or, if that is root, of its folder ``private``; otherwise empty.
+    """
+    owner = _other_owner(home, private)
+    if owner is None:
+        return ""
+    uid, gid = owner
+    name = user_name(uid)
+    if name.isdigit():
+        # runuser knows only the users of this machine.
+        return f"setpriv --reuid {uid} --regid {gid} --clear-groups "
+    return f"runuser -u {name} -- "
+
+
+def user_name(uid: int) -> str:
+    """The name of a user; the number if there is no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def opened_as_owner_of(
     home: str, private: str, work: Callable[[], tuple[str, F]]
 ) -> tuple[str, F]:

@@ -49,4 +49,4 @@ def how_to_apply(home: str, path: str) -> str:
     """How the daemon gets the change, in several lines."""
     if may_run(home):
         return f"Activate it:\n\n    {command('reload', path)}"
-    return f"Start the daemon:\n\n    {start_command(path)}"
+    return f"Start the daemon:\n\n    {start_command(path, home)}"

@@ -13,6 +13,7 @@ from typing import Any, NewType
 import attrs
 from attrs import field, frozen
 
+from filebucket.base.owner import owner_prefix
 from filebucket.config import endpoint as endpoints
 from filebucket.config.endpoint import Endpoint
 from filebucket.config.values import (
@@ -31,6 +32,7 @@ from filebucket.config.values import (
 from filebucket.model.bucket import Bucket, FreeSpace
 from filebucket.model.client import NOBODY, Networks
 from filebucket.model.fingerprint import fingerprint
+from filebucket.model.names import PRIVATE
 from filebucket.model.objects import S3
 from filebucket.model.place import Place, PostgreSQL
 from filebucket.model.registry import BucketIndex
@@ -224,15 +226,16 @@ class Config:
 _UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system")
 
 
-def start_command(path: str) -> str:
-    """A command that starts the daemon: with systemd, if the package is installed.
+def start_command(path: str, home: str) -> str:
+    """A command that starts the daemon: with systemd, if the package is installed. If
+    root started it in a home of another user, that user could not start it again.
 
     :param path: where the configuration is
     """
     installed = any(os.path.exists(f"{each}/file-bucket.service") for each in _UNITS)
     if path == DEFAULT_CONFIG and installed:
         return "systemctl start file-bucket"
-    return command("serve", path)
+    return owner_prefix(home, PRIVATE) + command("serve", path)
 
 
 def command(name: str, path: str) -> str:

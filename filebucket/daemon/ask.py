@@ -132,8 +132,8 @@ def _daemon(home: str, path: str) -> Iterator[_Daemon]:
     process = _daemon_of(home)
     if process is None:
         raise NotReloadedError(
-            f"no running daemon uses {home}; start it: {start_command(path)} (if you"
-            " changed home, restart the daemon)"
+            f"no running daemon uses {home}; start it: {start_command(path, home)}"
+            " (if you changed home, restart the daemon)"
         )
     if process <= 0:
         raise NotReloadedError(

@@ -57,6 +57,7 @@ from filebucket.model.problem import SOON, ending_token
 from filebucket.model.registry import BucketIndex
 from filebucket.store import aside
 from filebucket.store.choose import load_modules
+from filebucket.store.home import unusable
 from filebucket.store.seal import SEALED_WITHIN, reason_of, sealing
 
 SHORT_HOLD = timedelta(days=1)
@@ -366,7 +367,7 @@ class _Examination:
         except ConfigError as error:
             yield _wrong(home, error.mistakes[0])
         except OSError as error:
-            yield _wrong(home, f"cannot be used as home: {error.strerror}")
+            yield _wrong(home, unusable(home, error))
 
     def _sealed(self) -> Iterator[Concern]:
         """Whether files are sealed as configured; a sample of each bucket."""
@@ -466,7 +467,8 @@ class _Examination:
         if found.process is None:
             # Not wrong: an operator runs check before the first start, too.
             text = "no daemon runs, so no push arrives; start it: "
-            yield _risky(self.config.home, text + start_command(self.path))
+            home = self.config.home
+            yield _risky(home, text + start_command(self.path, home))
         elif found.reads(self.path):
             self.difference = found.difference(self.config, identity(self.text))
             if due := found.due(self.difference):

@@ -2,8 +2,8 @@
 calls that may wait for its disk.
 
 Every store has a home, wherever it stores files: pushes in progress and resumable
-uploads are there. No error leaves this module with a path in it, since a path can
-contain a token.
+uploads are there. No error leaves this module with a path below a bucket's folder,
+since that can contain a token.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.logger import Logger
@@ -20,6 +22,7 @@ from zope.interface import implementer
 from filebucket.base.context import current_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.fs import make_directory, open_directory, sync_path
+from filebucket.base.owner import user_name
 from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
 from filebucket.store.interfaces import IHome, InLine
@@ -90,9 +93,7 @@ class Home:
                 self.path, ["another file-bucket is using this home"]
             ) from None
         except OSError as error:
-            raise ConfigError(
-                self.path, [f"cannot be used as home: {error.strerror}"]
-            ) from None
+            raise ConfigError(self.path, [unusable(self.path, error)]) from None
         self._tier = find_tier(self.path, self.incoming_fd)
         return self._tier.tier
 
@@ -164,6 +165,31 @@ class Home:
         :param folder_fd: the folder that will have it, or any folder of the home
         """
         return self._tier(folder_fd, self.incoming_fd)
+
+
+def unusable(home: str, error: OSError) -> str:
+    """Why a home cannot be used: what the operator can do if it or a folder in it
+    belongs to another user, as after root has started the daemon.
+    """
+    text = f"cannot be used as home: {error.strerror}"
+    if not isinstance(error, PermissionError):
+        return text
+    user = os.geteuid()
+    for each in ("", "incoming", "uploads", "lock"):
+        path = os.path.join(home, PRIVATE, each).rstrip("/")
+        with suppress(OSError):
+            owner = os.lstat(path).st_uid
+            if owner == user:
+                continue
+            text += f": {path} belongs to user {user_name(owner)}"
+            if os.stat(home).st_uid == user:
+                name = user_name(user)
+                # With a colon, the group is that of the user.
+                to = name if name.isdigit() else f"{name}:"
+                text += f"; as root, run: chown -hR --from={user_name(owner)} {to}"
+                text += f" {shlex.quote(home)}"
+            break
+    return text
 
 
 _STATUSES = {

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import configparser
 import os
-import pwd
 import re
 from collections.abc import Callable, Mapping
 
@@ -23,6 +22,7 @@ from attrs import field, frozen
 from twisted.logger import Logger
 
 from filebucket.base.errors import OperatorError
+from filebucket.base.owner import user_name
 from filebucket.base.text import printable
 
 SYSTEMD_NAME = "s3"
@@ -151,7 +151,7 @@ def _in_file(path: str) -> Mapping[str, str]:
         reason = error.strerror
         if isinstance(error, PermissionError):
             # Commands of root read it with the rights of the daemon's user.
-            reason = f"{reason} for user {_user()}"
+            reason = f"{reason} for user {user_name(os.geteuid())}"
         raise OperatorError(f"{place}: {reason}") from None
     if len(content) > _MOST:
         raise OperatorError(f"{place}: too large for credentials")
@@ -172,13 +172,6 @@ def _in_file(path: str) -> Mapping[str, str]:
     if not parser.has_section(_SECTION):
         raise OperatorError(f"{place}: no section [{_SECTION}]")
     return dict(parser[_SECTION])
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _of(place: str, found: Mapping[str, str]) -> Credentials:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 import socket
 import time
 from datetime import UTC, datetime
+
+from twisted.trial.unittest import SkipTest
 
 from filebucket.config.load import load
 from filebucket.daemon import control
@@ -56,6 +60,18 @@ class AddTests(CliCase):
                 self.assertIn(f"Activate it:\n\n    {reload}\n", output)
                 self.assertNotIn("filebucket serve", output)
         self.assertEqual([str(self.folder / "home")] * 2, asked)
+
+    def test_start_as_owner(self) -> None:
+        """Root is told to start the daemon as the home's owner."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        home = self.folder / "home"
+        home.mkdir()
+        os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
+        serve = f"runuser -u nobody -- filebucket serve --config {self.file}"
+        for command in ("add", "rotate"):
+            self.assertIn(f"\n    {serve}\n", self.run_("bucket", command, "web01"))
+        self.assertIn(f"; start it: {serve} (if", self.refused("reload"))
 
     def test_self_signed(self) -> None:
         """The commands have --cacert, and the certificate's file is named."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.config import config, values
 from filebucket.config.config import DEFAULT_CONFIG, EXAMPLE_TOKENS, Config, Keys
@@ -178,10 +180,32 @@ class StartTests(SynchronousTestCase):
         """A user who has the package lets systemd start it."""
         folder = Path(self.mktemp())
         self.patch(config, "_UNITS", (str(folder),))
-        self.assertEqual("filebucket serve", config.start_command(DEFAULT_CONFIG))
+        home = self.mktemp()
+        start = config.start_command(DEFAULT_CONFIG, home)
+        self.assertEqual("filebucket serve", start)
         folder.mkdir()
         (folder / "file-bucket.service").touch()
         systemd = "systemctl start file-bucket"
-        self.assertEqual(systemd, config.start_command(DEFAULT_CONFIG))
+        self.assertEqual(systemd, config.start_command(DEFAULT_CONFIG, home))
         other = "filebucket serve --config /srv/config.json"
-        self.assertEqual(other, config.start_command("/srv/config.json"))
+        self.assertEqual(other, config.start_command("/srv/config.json", home))
+
+    def test_as_owner(self) -> None:
+        """Files of root would lock the home's owner out."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        home = Path(self.mktemp())
+        serve = "filebucket serve --config x"
+        self.assertEqual(serve, config.start_command("x", str(home)))
+        home.mkdir()
+        self.assertEqual(serve, config.start_command("x", str(home)))
+        os.chown(home, 54321, 12345)
+        self.assertEqual(
+            f"setpriv --reuid 54321 --regid 12345 --clear-groups {serve}",
+            config.start_command("x", str(home)),
+        )
+        user = pwd.getpwnam("nobody")
+        os.chown(home, user.pw_uid, user.pw_gid)
+        self.assertEqual(
+            f"runuser -u nobody -- {serve}", config.start_command("x", str(home))
+        )

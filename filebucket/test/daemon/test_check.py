@@ -232,6 +232,24 @@ class WrongTests(CheckCase):
             self.assertEqual(expected, self.found())
             self.assertEqual((0, 0), (os.geteuid(), os.getegid()))
 
+    def test_home_served_by_root(self) -> None:
+        """Root has started the daemon once, in the home of another user."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.folder.parent.chmod(0o755)
+        self.need_ways_in()
+        os.chown(self.home, 54321, 54321)
+        private = self.home / ".filebucket"
+        private.mkdir(0o700, exist_ok=True)
+        (mistake,) = [
+            each.text for each in self.look(home=str(self.home)).concerns if each.wrong
+        ]
+        self.assertEqual(
+            f"cannot be used as home: Permission denied: {private} belongs to user"
+            f" root; as root, run: chown -hR --from=root 54321 {self.home}",
+            mistake,
+        )
+
     def test_no_room(self) -> None:
         text = "home: has less free space than min_free_space: every push gets 507"
         self.assertEqual([("wrong", text)], self.found(min_free_space="100 %"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from filebucket.base.context import begin_request
 from filebucket.base.errors import ConfigError, Refusal
@@ -173,6 +173,25 @@ class PrepareTests(DirectoryCase):
                 os.makedirs(self.home, exist_ok=True)
             self.kernel.faults = dict.fromkeys(calls, fails(errno.EACCES))
             self.assert_unusable("cannot be used as home: Permission denied")
+
+    def test_of_another_user(self) -> None:
+        """The reason names the path, its owner, and the remedy if there is one."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.store.prepare()
+        self.store.close()
+        self.kernel.faults = {"open lock": fails(errno.EACCES)}
+        reason = "cannot be used as home: Permission denied"
+        private = os.path.join(self.home, ".filebucket")
+        for path in (os.path.join(private, "lock"), private):
+            os.chown(path, 54321, -1)
+            of_another = f"{reason}: {path} belongs to user 54321"
+            self.assert_unusable(
+                f"{of_another}; as root, run: chown -hR --from=54321 root: {self.home}"
+            )
+        # Only its user may start the daemon here.
+        os.chown(self.home, 54321, -1)
+        self.assert_unusable(of_another)
 
     def test_best_tier(self) -> None:
         """If both tiers work, the file needs no name."""
