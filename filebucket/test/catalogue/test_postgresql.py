@@ -213,7 +213,7 @@ class WritingTests(DatabaseCase):
         self.raw(journal).close()
         self.sql("DROP SCHEMA filebucket CASCADE")
         self.open()
-        with self.assertRaisesRegex(CatalogueError, "^another catalogue "):
+        with self.assertRaisesRegex(CatalogueError, "another catalogue$"):
             journal.note_space(Space(1.0, 1, 2))
         self.assertFalse(journal.is_there())
 
