@@ -48,12 +48,12 @@ def members(body: list[ast.stmt], inside: str = "") -> Iterator[str]:
     for at, each in enumerate(body):
         following = body[at + 1] if at + 1 < len(body) else None
         if isinstance(each, ast.ClassDef) and public(each.name):
-            text = docstring(each)
+            text = ast.get_docstring(each)
             if text is not None:
                 yield from described("class", signature(each), text)
                 yield indent("\n".join(members(each.body, each.name)), "   ")
         elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            text = docstring(each)
+            text = ast.get_docstring(each)
             if text is not None and public(each.name):
                 kind = "method" if inside else "function"
                 marks = {ast.unparse(mark) for mark in each.decorator_list}
@@ -70,10 +70,6 @@ def members(body: list[ast.stmt], inside: str = "") -> Iterator[str]:
 
 def public(name: str) -> bool:
     return not name.startswith("_")
-
-
-def docstring(of: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
-    return ast.get_docstring(of)
 
 
 def attribute(here: ast.Assign | ast.AnnAssign, following: ast.stmt | None) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shlex
 import stat
 import tempfile
@@ -33,6 +32,7 @@ from filebucket.base.owner import (
     as_owner_of,
     become_owner_of,
     opened_as_owner_of,
+    user_name,
 )
 from filebucket.base.text import counted, printable
 from filebucket.catalogue.connection import NOT_CREATED
@@ -695,7 +695,5 @@ def _place(label: str) -> str:
 
 def _user() -> str:
     """The name of the current effective user."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"user {os.geteuid()}"
+    name = user_name(os.geteuid())
+    return f"user {name}" if name.isdigit() else name

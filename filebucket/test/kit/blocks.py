@@ -111,6 +111,15 @@ def _roff(lines: list[str]) -> Iterator[tuple[int, str, str]]:
             yield first + 1, heading, re.sub(r"\\f.|\\(?=-)", "", text) + "\n"
 
 
+def in_section(page: str, heading: str, starts: str = "") -> list[Block]:
+    """The blocks of a section that start with these words, in their order."""
+    return [
+        each
+        for each in blocks(page)
+        if each.heading == heading and each.text.startswith(starts)
+    ]
+
+
 class Claim(NamedTuple):
     """An entry of the list.
 
@@ -179,20 +188,12 @@ class DocumentCase(SynchronousTestCase):
 
     def script(self, heading: str, starts: str = "", page: str = "") -> str:
         """The one block of a section that starts with these words."""
-        (found,) = (
-            each
-            for each in blocks(page or self.page)
-            if each.heading == heading and each.text.startswith(starts)
-        )
+        (found,) = in_section(page or self.page, heading, starts)
         return self._take(found)
 
     def section(self, heading: str, page: str = "") -> list[str]:
         """All blocks of a section."""
-        return [
-            self._take(each)
-            for each in blocks(page or self.page)
-            if each.heading == heading
-        ]
+        return [self._take(each) for each in in_section(page or self.page, heading)]
 
     def listed(self) -> list[str]:
         """All blocks that the list gives to this test, in the order of the document."""
@@ -215,9 +216,5 @@ class DocumentCase(SynchronousTestCase):
 
 if __name__ == "__main__":
     page, heading, starts = sys.argv[1:]
-    (found,) = (
-        each.text
-        for each in blocks(page)
-        if each.heading == heading and each.text.startswith(starts)
-    )
-    sys.stdout.write(found)
+    (found,) = in_section(page, heading, starts)
+    sys.stdout.write(found.text)

@@ -24,7 +24,15 @@ from filebucket.client.main import parser
 from filebucket.config.load import parse
 from filebucket.test.kit import blocks as kit
 from filebucket.test.kit import examples
-from filebucket.test.kit.blocks import Block, Claim, DocumentCase, blocks, claims, short
+from filebucket.test.kit.blocks import (
+    Block,
+    Claim,
+    DocumentCase,
+    blocks,
+    claims,
+    in_section,
+    short,
+)
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.links import documents
@@ -105,12 +113,7 @@ class ListTests(DocumentCase):
             if words[0] == "dropin":
                 words.insert(1, "debian.rst")
             _, page, heading, starts = words
-            there = [
-                each
-                for each in blocks(page)
-                if each.heading == heading and each.text.startswith(starts)
-            ]
-            self.assertEqual(1, len(there), call)
+            self.assertEqual(1, len(in_section(page, heading, starts)), call)
         self.assertLess(10, len(calls))
 
     def test_docutils(self) -> None:

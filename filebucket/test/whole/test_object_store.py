@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import signal
 import subprocess
 from abc import abstractmethod
-from pathlib import Path
-from textwrap import dedent
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +15,7 @@ import botocore.session
 from filebucket.model.objects import LEAST_PART
 from filebucket.store.s3.records import Keys, Record, new_id
 from filebucket.test.kit import ceph, s3
+from filebucket.test.kit.blocks import in_section
 from filebucket.test.kit.integration import (
     MIB,
     Client,
@@ -27,8 +25,6 @@ from filebucket.test.kit.integration import (
 )
 from filebucket.test.kit.programs import free_ports
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "how-to" / "object-store.rst"
 
 NAMES, DATA, VERSIONED = (
     f"file-bucket-test-{each}" for each in ("names", "data", "versioned")
@@ -398,13 +394,9 @@ class _StartTests(_RealCase):
 
 
 def documented(heading: str) -> str:
-    """The first policy below a heading of the documentation, for the S3 buckets of the
-    tests.
-    """
-    text = DOCUMENT.read_text().partition(f"\n{heading}\n")[2]
-    text = text.partition(".. code-block:: json\n")[2]
-    policy = dedent(re.split(r"\n(?=\S)", text)[0])
-    return policy.replace("backups-names", NAMES).replace("backups-data", DATA)
+    """The policy in a section of the documentation, for the S3 buckets of the tests."""
+    (block,) = in_section("object-store.rst", heading, '{\n    "Version"')
+    return block.text.replace("backups-names", NAMES).replace("backups-data", DATA)
 
 
 class _Seaweed:

@@ -242,18 +242,10 @@ class ListeningTests(PageCase):
         (server,) = self.listed()
         self.start()
         (port,) = free_ports(1)
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        folder = Path(temporary.name)
-        # If root starts nginx, its workers run as another user.
-        folder.chmod(0o755)
+        folder = self.nginx_folder()
         write_pair(folder)
         self.succeeds(f"echo admin:$(openssl passwd -apr1 x) >{folder}/htpasswd")
-        text = nginx_server(server, folder, port)
-        text = text.replace("127.0.0.1:1235", f"127.0.0.1:{self.admin}")
-        command = nginx_command(folder, text)
-        program = Program("nginx", folder, command, lambda: listens(port)).start()
-        self.addCleanup(program.stop)
+        self.start_nginx(folder, server, port)
         url = f"https://127.0.0.1:{port}/healthz"
         self.assertEqual("ok\n", self.succeeds(f"curl -sS -k -u admin:x {url}"))
         self.assertIn("401", self.succeeds(f"curl -sS -k {url}"))
@@ -267,22 +259,31 @@ class ListeningTests(PageCase):
             listen=[f"haproxy:tcp:{self.port}:interface=127.0.0.1"],
             trusted_proxies=["127.0.0.1"],
         )
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        folder = Path(temporary.name)
-        folder.chmod(0o755)
+        folder = self.nginx_folder()
         (healthz,) = free_ports(1)
-        text = nginx_server(server, folder, healthz)
-        text = text.replace("127.0.0.1:1235", f"127.0.0.1:{self.admin}")
-        command = nginx_command(folder, text)
-        nginx = Program("nginx", folder, command, lambda: listens(healthz)).start()
-        self.addCleanup(nginx.stop)
+        self.start_nginx(folder, server, healthz)
         url = f"http://127.0.0.1:{healthz}"
         self.assertEqual("ok\n", self.succeeds(f"curl -sS {url}/healthz"))
         for path in ("", "metrics", "healthz/x"):
             self.assertIn("404", self.succeeds(f"curl -sS {url}/{path}"))
         for name, port in (("daemon", self.admin), ("nginx", healthz)):
             self.check_with_haproxy(folder / name, check, port)
+
+    def nginx_folder(self) -> Path:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
+        # If root starts nginx, its workers run as another user.
+        folder.chmod(0o755)
+        return folder
+
+    def start_nginx(self, folder: Path, server: str, port: int) -> None:
+        """Start nginx with a server of the document, in front of the admin listener."""
+        text = nginx_server(server, folder, port)
+        text = text.replace("127.0.0.1:1235", f"127.0.0.1:{self.admin}")
+        command = nginx_command(folder, text)
+        program = Program("nginx", folder, command, lambda: listens(port)).start()
+        self.addCleanup(program.stop)
 
     def check_with_haproxy(self, folder: Path, check: str, port: int) -> None:
         """Start HAProxy; it is ready when the check has passed."""
