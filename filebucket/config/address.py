@@ -4,13 +4,15 @@ with filebucket-push, which contain the token.
 
 from __future__ import annotations
 
+import re
 import shlex
 from ipaddress import ip_address
 from pathlib import Path
 
 from attrs import frozen
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import Certificate, load_pem_x509_certificate
 
+from filebucket.config.certificate import dns_names
 from filebucket.config.config import Config, command
 from filebucket.config.endpoint import Endpoint
 
@@ -19,6 +21,9 @@ PORT = "PORT"
 
 PROXY = "PROXY"
 """Placeholder for the address of the proxy, if all listeners need a PROXY header."""
+
+_HOST = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""A host name that needs no quoting in a shell. It is no wildcard."""
 
 
 @frozen
@@ -82,7 +87,8 @@ def address(config: Config, hostname: str) -> Address:
     """The listener that clients most likely use: reachable from other machines, and
     with TLS.
 
-    :param hostname: the name of this machine, for a listener on all addresses
+    :param hostname: the name of this machine, for a listener on all addresses whose
+        certificate has no name
     """
     best = min(config.listen, key=_worse)
     if best.proxied:
@@ -100,20 +106,26 @@ def address(config: Config, hostname: str) -> Address:
         return Address(f"http://{place}", unknown=unknown)
     key = best.arguments["privateKey"]
     path = best.arguments.get("certKey", key)
-    if not _is_self_signed(path):
+    certificate = _read(path)
+    if certificate is None:
+        return Address(f"https://{place}", unknown=unknown)
+    names = filter(_HOST.fullmatch, dns_names(certificate))
+    # A name leads to a loopback address only on this machine, if at all.
+    if best.reachable and (name := next(names, None)):
+        place = f"{name}:{unknown or port}"
+    if certificate.issuer != certificate.subject:
         return Address(f"https://{place}", unknown=unknown)
     # A client must not get the private key.
     said = f"{path}, without the private key in this file" if path == key else path
     return Address(f"https://{place}", " --cacert CERT", said, unknown)
 
 
-def _is_self_signed(path: str) -> bool:
-    """Whether a certificate is self-signed; False if it cannot be read."""
+def _read(path: str) -> Certificate | None:
+    """A certificate; None if it cannot be read."""
     try:
-        found = load_pem_x509_certificate(Path(path).read_bytes())
+        return load_pem_x509_certificate(Path(path).read_bytes())
     except (OSError, ValueError):
-        return False
-    return found.issuer == found.subject
+        return None
 
 
 def _worse(endpoint: Endpoint) -> tuple[bool, ...]:

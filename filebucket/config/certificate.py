@@ -1,12 +1,14 @@
-"""The name of a certificate, for messages."""
+"""The names of a certificate."""
 
 from __future__ import annotations
 
 from cryptography.x509 import (
     Certificate,
     DNSName,
+    DuplicateExtension,
     ExtensionNotFound,
     SubjectAlternativeName,
+    UnsupportedGeneralNameType,
 )
 
 from filebucket.base.text import printable
@@ -16,13 +18,25 @@ def name_of(certificate: Certificate) -> str:
     """The subject of a certificate, such as ``CN=drop.example.com``. If that is
     empty, the first name for which it is valid, such as ``DNS:drop.example.com``.
     """
-    return printable(certificate.subject.rfc4514_string() or _first(certificate))
+    subject = certificate.subject.rfc4514_string()
+    names = [f"DNS:{each}" for each in dns_names(certificate)]
+    return printable(subject or "".join(names[:1]))
 
 
-def _first(certificate: Certificate) -> str:
+def dns_names(certificate: Certificate) -> list[str]:
+    """The DNS names for which it is valid, wildcards among them; none if they cannot be
+    read.
+    """
     try:
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
-    except (ExtensionNotFound, ValueError):
-        return ""
-    found = names.value.get_values_for_type(DNSName)
-    return f"DNS:{found[0]}" if found else ""
+    except _UNREADABLE:
+        return []
+    return names.value.get_values_for_type(DNSName)
+
+
+_UNREADABLE = (
+    DuplicateExtension,
+    ExtensionNotFound,
+    UnsupportedGeneralNameType,
+    ValueError,
+)

@@ -10,7 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket.config.address import Address, FirstSteps, address, first_steps
 from filebucket.config.config import DEFAULT_CONFIG
 from filebucket.config.load import parse
-from filebucket.test.kit.certificates import write_chain, write_pair
+from filebucket.test.kit.certificates import (
+    certify,
+    make_key,
+    write_chain,
+    write_pair,
+)
 
 
 class AddressTests(SynchronousTestCase):
@@ -81,6 +86,30 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(expected, made.certificate)
         certificate.write_text("no certificate")
         self.assertEqual(Address(url), self.address(listen=[tls]))
+
+    def test_name_of_certificate(self) -> None:
+        """The name in the URL is one for which the certificate of that listener is
+        valid. A wildcard is no host, and other names might need quoting in a shell.
+        """
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        key = make_key()
+        tls = f"ssl:1443:privateKey={folder}/key.pem:certKey={folder}/cert.pem"
+        name = "drop.example.org"
+        for listen, names, place in (
+            ([tls], [name, "other.example.org"], f"{name}:1443"),
+            ([tls], ["*.example.org", "$(id).example.org", name], f"{name}:1443"),
+            ([tls], ["*.example.org"], "backup:1443"),
+            ([tls], [], "backup:1443"),
+            ([f"{tls}:interface=192.0.2.1"], [name], f"{name}:1443"),
+            ([f"{tls}:interface=127.0.0.1"], [name], "127.0.0.1:1443"),
+            ([tls.replace("1443", "0")], [name], f"{name}:PORT"),
+            # The name goes with the URL of this listener, not with that of another.
+            (["ssl:443:privateKey=none.pem", tls], [name], "backup:443"),
+        ):
+            made = certify("server", key, "root", make_key(), names=names)
+            (folder / "cert.pem").write_bytes(made)
+            self.assertEqual(f"https://{place}", self.address(listen=listen).url)
 
     def test_unix(self) -> None:
         """The path of a socket is quoted for a shell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -48,10 +49,12 @@ def certify(
     key: Key,
     issuer: str | None = None,
     issuer_key: SigningKey | None = None,
+    names: Sequence[str] = (),
 ) -> bytes:
     """A certificate for 127.0.0.1, in PEM.
 
     :param issuer: the issuer; by default it is self-signed
+    :param names: DNS names for which it is valid, too
     """
     builder = x509.CertificateBuilder(
         subject_name=_name(subject),
@@ -62,7 +65,7 @@ def certify(
         not_valid_after=NOW + timedelta(days=1),
     )
     address = x509.IPAddress(ip_address("127.0.0.1"))
-    names = x509.SubjectAlternativeName([address])
+    valid_for = x509.SubjectAlternativeName([address, *map(x509.DNSName, names)])
     signs = subject != "server"
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     signing = issuer_key or key
@@ -70,7 +73,7 @@ def certify(
     # Python 3.13 requires these (RFC 5280, 4.2.1.1 to 4.2.1.3).
     issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
     certificate = (
-        builder.add_extension(names, critical=False)
+        builder.add_extension(valid_for, critical=False)
         .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
         .add_extension(own, critical=False)
         .add_extension(issued_by, critical=False)
