@@ -1,8 +1,9 @@
 """The site of the documents: ``make docs`` builds it with Sphinx.
 
 The documents are plain RST, and their links work in a checkout, too. ``_sphinx`` has
-what the site adds: it resolves these links, and makes pages of examples, manual pages
-and docstrings. Sources that only Sphinx can read end with ``.txt``.
+what the site adds: it resolves these links, highlights blocks, and makes the menu, and
+pages of examples, manual pages and docstrings. Sources that only Sphinx can read end
+with ``.txt``.
 """
 
 import re
@@ -19,7 +20,7 @@ copyright = author  # noqa: A001
     r'(?m)^__version__ = "(.+)"', (HERE.parent / "filebucket/__init__.py").read_text()
 )
 
-extensions = ["links", "shown", "manual", "api"]
+extensions = ["links", "menu", "highlight", "shown", "manual", "api"]
 source_suffix = {".rst": "restructuredtext", ".txt": "restructuredtext"}
 exclude_patterns = ["_build"]
 nitpicky = True

@@ -15,6 +15,7 @@ from typing import Any
 from docutils import nodes
 from links import TOP
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -109,6 +110,18 @@ def call(of: ast.FunctionDef | ast.AsyncFunctionDef, inside: str) -> str:
     return f"{of.name}({ast.unparse(arguments)}){returns}"
 
 
+class Dashes(SphinxTransform):
+    """Make a dash of two hyphens, which Sphinx writes after the names of parameters."""
+
+    default_priority = 800
+
+    def apply(self, **_: Any) -> None:
+        for text in list(self.document.findall(nodes.Text)):
+            if text == " -- ":
+                text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("api", Api)
+    app.add_transform(Dashes)
     return {"parallel_read_safe": False}

@@ -1,15 +1,13 @@
 """Links of documents in a checkout, on the site.
 
 ``text <page.rst#heading>`_`` leads to that page. A link to an example leads to the page
-that shows it. The menu is made of the links on the front page.
+that shows it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +26,6 @@ OUTSIDE = {
     "hooks/README.rst": "examples/hooks",
 }
 """Pages of the site that are made of a document elsewhere."""
-
-MENU = {
-    "Reference": ["man/index", "api/index"],
-    "Examples": [
-        "examples/proxies",
-        "examples/client",
-        "examples/monitoring",
-        "examples/fail2ban",
-        "examples/cluster",
-        "examples/container",
-    ],
-}
-"""Pages in the menu without a link on the front page, by section."""
 
 log = logging.getLogger(__name__)
 
@@ -79,21 +64,6 @@ class Relative(SphinxTransform):
                 here = os.path.dirname(source_of(picture))
                 path = os.path.relpath(os.path.join(here, picture["uri"]), "docs")
                 picture["uri"] = f"/{path}"
-        for block in self.document.findall(nodes.literal_block):
-            if block.astext().startswith("{"):
-                with suppress(ValueError):
-                    json.loads(block.astext())
-                    block["language"] = "json"
-        # Sphinx writes this after the names of parameters.
-        for dash in list(self.document.findall(nodes.Text)):
-            if dash == " -- ":
-                dash.parent.replace(dash, nodes.Text(" \N{EN DASH} "))
-        # The theme has a menu of each page's headings.
-        for menu in list(self.document.findall(nodes.topic)):
-            if "contents" in menu["classes"]:
-                menu.parent.remove(menu)
-        for title in self.document.findall(nodes.title):
-            title.attributes.pop("refid", None)
 
 
 def resolve(app: Sphinx, document: nodes.document, page: str) -> None:
@@ -122,29 +92,7 @@ def headings(document: nodes.document) -> set[str]:
     return {each for section in sections for each in section["ids"]}
 
 
-def add_menu(_: Sphinx, page: str, source: list[str]) -> None:
-    """Make the menu of the links on the front page, in their order."""
-    if page != "index":
-        return
-    menus: dict[str, list[str]] = {}
-    section = ""
-    for title, label, path in re.findall(
-        r"(?m)^(.+)\n[=-]{3,}$|^\* `([^`<]+)\s<([^>#]+)>`_", source[0]
-    ):
-        section = title or section
-        target = page_of(os.path.normpath(f"docs/{path}"))
-        if target and section != "Tasks":
-            menus.setdefault(section, []).append(f"{label} <{target}>")
-    for section, more in MENU.items():
-        menus[section] += more
-    for section, pages in menus.items():
-        lines = (f"   {each}\n" for each in pages)
-        source[0] += f"\n.. toctree::\n   :hidden:\n   :caption: {section}\n\n"
-        source[0] += "".join(lines)
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(Relative)
     app.connect("doctree-resolved", resolve)
-    app.connect("source-read", add_menu)
     return {"parallel_read_safe": False}
