@@ -27,7 +27,6 @@ from filebucket.client.errors import (
     GaveUpError,
     NotResumableError,
     PushError,
-    RefusedError,
     UsageError,
 )
 from filebucket.client.progress import Bar, Progress, size_text
@@ -208,6 +207,7 @@ class Main:
         self._terminal = sys.stderr.isatty() and not (arguments.quiet or arguments.json)
         self._status = 0
         self._receipts: TextIO | None = None
+        self._subject = ""  # of the messages about the current push
 
     def run(self) -> int:
         """Push everything. Returns the exit status."""
@@ -220,12 +220,13 @@ class Main:
         stop: type[PushError] | None = None
         for path in inputs:
             name = self._name(path)
+            self._subject = _subject(path, name)
             try:
                 if stop is not None:
                     raise stop("not tried")
                 self._push(server, connection, path, name)
             except PushError as error:
-                self._failed(path, name, error)
+                self._failed(name, error)
                 if isinstance(error, (DeniedError, GaveUpError)):
                     # The others would fail in the same way.
                     stop = type(error)
@@ -293,7 +294,7 @@ class Main:
             name = name.replace("{host}", socket.gethostname().partition(".")[0])
         else:
             assert path is not None
-            name = os.path.basename(os.path.abspath(path))
+            name = _own_name(path)
         return f"{name}.age" if self._arguments.encrypt_to else name
 
     # One push.
@@ -342,7 +343,9 @@ class Main:
                 last = messages.last if messages is not None else ""
                 reason = report(connection, name, f"{error.cause}\n{last}")
                 if reason is not None:
-                    _say(f"{_shown(name)}: the failure could not be reported: {reason}")
+                    _say(
+                        f"{self._subject}: the failure could not be reported: {reason}"
+                    )
             raise
 
     @contextmanager
@@ -371,7 +374,8 @@ class Main:
     ) -> None:
         progress = Progress()
         if self._terminal:
-            progress = Bar(sys.stderr, _shown(source.name), source.length)
+            name = _shown(source.name)
+            progress = Bar(sys.stderr, name, source.length, self._subject)
         patience = Patience(self._arguments.retry_for, progress.retry)
         push = Push(connection, source, patience, progress)
         began = time.monotonic()
@@ -424,7 +428,7 @@ class Main:
         elif self._terminal:
             size, rate = size_text(receipt.size), receipt.size / max(seconds, 0.001)
             _say(
-                f"{_shown(receipt.name)}: stored, {size} in {seconds:.1f} s"
+                f"{self._subject}: stored, {size} in {seconds:.1f} s"
                 f" ({size_text(int(rate))}/s)"
             )
         if self._receipts is not None:
@@ -434,22 +438,16 @@ class Main:
             except OSError as error:
                 self._status = self._status or UsageError.status
                 _say(
-                    f"{_shown(receipt.name)}: stored, but --receipt"
-                    f" {self._arguments.receipt}: {error.strerror}"
+                    f"{self._subject}: stored, but --receipt {self._arguments.receipt}:"
+                    f" {error.strerror}"
                 )
 
-    def _failed(self, path: str | None, name: str, error: PushError) -> None:
+    def _failed(self, name: str, error: PushError) -> None:
         # The most lasting failure decides.
         self._status = min(self._status or error.status, error.status)
         if self._arguments.json:
             self._print(name=name, stored=False, error=str(error), status=error.status)
-        where = _shown(name)
-        if path is not None and path != "-":
-            where = _shown(path)
-            if isinstance(error, RefusedError) and os.path.basename(path) != name:
-                # The reason may be the name.
-                where += f" as {_shown(name)}"
-        _say(f"{where}: {error}")
+        _say(f"{self._subject}: {error}")
 
     def _print(self, **values: object) -> None:
         try:
@@ -488,6 +486,20 @@ def _say(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(f"filebucket-push: {text}\n")
         sys.stderr.flush()
+
+
+def _own_name(path: str) -> str:
+    return os.path.basename(os.path.abspath(path))
+
+
+def _subject(path: str | None, name: str) -> str:
+    """A push in messages: the local file, and its name on the server if that differs;
+    or only that name if there is no file.
+    """
+    if path is None or path == "-":
+        return _shown(name)
+    renamed = "" if _own_name(path) == name else f" as {_shown(name)}"
+    return f"{_shown(path)}{renamed}"
 
 
 def _shown(name: str) -> str:

@@ -39,16 +39,19 @@ class Bar(Progress):
         out: TextIO,
         name: str,
         length: int | None,
+        subject: str,
         monotonic: Callable[[], float] = time.monotonic,
         columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
     ) -> None:
         """
         :param name: of the file, printable
         :param length: its bytes; None if not known
+        :param subject: how messages name the push
         """
         self._out = out
         self._name = name
         self._length = length
+        self._subject = subject
         self._monotonic = monotonic
         self._columns = columns
         self._offset = 0
@@ -74,7 +77,8 @@ class Bar(Progress):
         self._retries += 1
         self._past.clear()
         self._draw("")
-        self._write(f"{self._name}: {reason}; trying again in {delay:.0f} s\n")
+        what = f"filebucket-push: {self._subject}: {reason}"
+        self._write(f"{what}; trying again in {delay:.0f} s\n")
 
     def end(self) -> None:
         self._draw("")

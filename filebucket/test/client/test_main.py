@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -258,7 +259,9 @@ class FileTests(MainCase):
         self.assertIn("db.gz: Connection reset by peer; trying again in 1 s\n", text)
         last = text.splitlines()[-1].split("\r")[-1]
         self.assertRegex(
-            last, r"^filebucket-push: db\.gz: stored, 4 B in \d+\.\d s \(.+/s\)$"
+            last,
+            rf"^filebucket-push: {re.escape(self.path)}: stored, 4 B in \d+\.\d s"
+            r" \(.+/s\)$",
         )
         for quiet in ("--quiet", "-q", "--json"):
             self.assertEqual(0, self.run_main(quiet, self.path))
@@ -275,7 +278,7 @@ class FileTests(MainCase):
         self.assertIn("other users can read the token: chmod 600", self.err.getvalue())
         (self.folder / ".file-bucket").chmod(0o600)
         self.run_main(self.path)
-        self.assertNotIn("warning", self.err.getvalue())
+        self.assertNotIn("warning:", self.err.getvalue())
 
     def test_several(self) -> None:
         """One that fails does not keep the others, and the most lasting one decides."""
@@ -293,13 +296,36 @@ class FileTests(MainCase):
         self.assertEqual(2, self.run_main(missing, self.path))
 
     def test_other_name(self) -> None:
-        """A refused file is told with the name that the server refused."""
+        """Every message has the local file and the name on the server, if that is
+        another one.
+        """
         self.server.stored["shop.gz"] = b"old"
+        missing = str(self.folder / "missing")
+        for fault, status, text, path in (
+            (None, 2, "No such file or directory", missing),
+            (
+                None,
+                1,
+                "a file with that name already exists (405); no push overwrites it;"
+                " choose another --name",
+                self.path,
+            ),
+            (
+                RESET,
+                75,
+                "gave up after 0 s without progress: Connection reset by peer",
+                self.path,
+            ),
+        ):
+            self.server.faults = [gives(fault)]
+            arguments = ("--retry-for=0", "--name", "shop.gz", path)
+            self.says(status, f"{path} as shop.gz: {text}", *arguments)
+        self.server.faults = []
+        self.patch(module, "_opened", lambda path: Full())
         self.says(
-            1,
-            f"{self.path} as shop.gz: a file with that name already exists (405); no"
-            " push overwrites it; choose another --name",
-            *("--name", "shop.gz", self.path),
+            2,
+            f"{self.path} as x: stored, but --receipt r: No space left on device",
+            *("--receipt", "r", "--name", "x", self.path),
         )
 
     def test_stops(self) -> None:
@@ -396,7 +422,7 @@ class ReceiptTests(MainCase):
         self.patch(module, "_opened", lambda _: Full())
         self.assertEqual(2, self.run_main("--json", "--receipt", "r", self.path))
         self.assertEqual(
-            "filebucket-push: db.gz: stored, but --receipt r: No space left on"
+            f"filebucket-push: {self.path}: stored, but --receipt r: No space left on"
             " device\n",
             self.err.getvalue(),
         )
@@ -595,7 +621,8 @@ class EncryptTests(MainCase):
 
     def test_missing_file(self) -> None:
         path = str(self.folder / "missing")
-        self.says(2, f"{path}: No such file or directory", "--encrypt-to", "age1", path)
+        arguments = ("--encrypt-to", "age1", path)
+        self.says(2, f"{path} as missing.age: No such file or directory", *arguments)
 
     def test_changed(self) -> None:
         """A file that changes while it is encrypted is not stored."""
@@ -606,7 +633,7 @@ class EncryptTests(MainCase):
         )
         self.says(
             2,
-            f"{self.path}: changed while it was pushed; nothing is stored",
+            f"{self.path} as db.gz.age: changed while it was pushed; nothing is stored",
             *("--encrypt-to", "age1", self.path),
         )
         self.assertEqual({}, self.server.stored)

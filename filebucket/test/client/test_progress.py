@@ -30,7 +30,9 @@ class BarTests(SynchronousTestCase):
         self.columns = 80
 
     def bar(self, length: int | None, name: str = "db.gz") -> Bar:
-        return Bar(self.out, name, length, self.clock.seconds, lambda: self.columns)
+        subject = f"/var/{name}"
+        clock = self.clock.seconds
+        return Bar(self.out, name, length, subject, clock, lambda: self.columns)
 
     def drawn(self) -> str:
         """The text since the last call."""
@@ -106,7 +108,9 @@ class BarTests(SynchronousTestCase):
         self.drawn()
         bar.retry("connection reset", 1.6)
         self.assertEqual(
-            f"\r{'':79}\rdb.gz: connection reset; trying again in 2 s\n", self.drawn()
+            f"\r{'':79}\rfilebucket-push: /var/db.gz: connection reset; trying again in"
+            " 2 s\n",
+            self.drawn(),
         )
         self.clock.advance(2)
         # The rate is not that of before.
@@ -154,7 +158,7 @@ class BarTests(SynchronousTestCase):
 
     def test_real_terminal(self) -> None:
         """The defaults are the width of the terminal, and the clock."""
-        bar = Bar(self.out, "db.gz", None)
+        bar = Bar(self.out, "db.gz", None, "db.gz")
         bar.at(7)
         self.assertIn("db.gz  7 B", self.drawn())
 
