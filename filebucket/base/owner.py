@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import signal
 import socket
 import stat
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import NoReturn, TypeVar, cast
 
 from filebucket.base.capability import keeping
@@ -25,7 +26,7 @@ from filebucket.base.errors import OperatorError
 F = TypeVar("F", bound=int | None)
 
 AS_OWNER = "run this as root or as the daemon's user"
-"""The hint for a user who may not read the home."""
+"""What helps a user who may not read the home, or may not signal its daemon."""
 
 NOBODY = 65534
 """A user and a group that own nothing."""
@@ -96,6 +97,33 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def giving(home: str, to: int, other: int = 0) -> str:
+    """The command for root that gives what belongs to another user in ``home`` to user
+    ``to``.
+    """
+    name = user_name(to)
+    # With a colon, the group is that of the user.
+    group = "" if name.isdigit() else ":"
+    return f"chown -hR --from={user_name(other)} {name}{group} {shlex.quote(home)}"
+
+
+def refused_hint(home: str) -> str:
+    """What helps if a file of the home may not be read. Root reads with the rights of
+    the home's owner: then the file belongs to another user, as after root has started a
+    daemon. Root calls this before :func:`become_owner_of`.
+    """
+    if os.getuid() != 0:
+        return AS_OWNER
+    with suppress(OSError):
+        owner = os.stat(home).st_uid
+        if owner:
+            return f"{_MIXED}; run: {giving(home, owner)}"
+    return f"{_MIXED}; did another user run a daemon?"
+
+
+_MIXED = "not all of home belongs to its owner"
 
 
 def opened_as_owner_of(

@@ -22,7 +22,7 @@ import click
 from attrs import frozen
 
 from filebucket.base.errors import OperatorError
-from filebucket.base.owner import AS_OWNER, opened_as_owner_of
+from filebucket.base.owner import AS_OWNER, opened_as_owner_of, refused_hint
 from filebucket.base.text import ago, printable, rfc3339, size_text, time_text
 from filebucket.catalogue.files import Files
 from filebucket.catalogue.interfaces import IFiles
@@ -187,13 +187,16 @@ class _Unreadable:
     hint: str = ""
 
     @classmethod
-    def of(cls, error: Exception) -> Self:
-        """From an exception that is one of :data:`_UNREADABLE`."""
+    def of(cls, error: Exception, refused: str = AS_OWNER) -> Self:
+        """From an exception that is one of :data:`_UNREADABLE`.
+
+        :param refused: what helps if the file may not be read
+        """
         if isinstance(error, NotAFileError):
             return cls("not a regular file")
         if isinstance(error, NoFileError):
             return cls("the file is gone", "; 'filebucket verify' finds missing files")
-        hint = f"; {AS_OWNER}" if isinstance(error, PermissionError) else ""
+        hint = f"; {refused}" if isinstance(error, PermissionError) else ""
         return cls(getattr(error, "strerror", None) or "disk error", hint)
 
 
@@ -211,6 +214,7 @@ def _opened(
 
     :param stack: closes it
     """
+    refused = refused_hint(config.home)
 
     def work() -> tuple[str, int | None]:
         with open_catalogue(config, Files) as files:
@@ -222,7 +226,7 @@ def _opened(
             with _steady(printable(hide(name))):
                 fd = _descriptor(archive, bucket.directory, name)
         except _UNREADABLE as caught:
-            error = _Unreadable.of(caught)
+            error = _Unreadable.of(caught, refused)
         return json.dumps(cattrs.unstructure((choice, error))), fd
 
     text, fd = opened_as_owner_of(config.home, PRIVATE, work)

@@ -15,7 +15,12 @@ from typing import Any
 import click
 
 from filebucket.base.errors import OperatorError
-from filebucket.base.owner import AS_OWNER, become_owner_of, opened_as_owner_of
+from filebucket.base.owner import (
+    AS_OWNER,
+    become_owner_of,
+    opened_as_owner_of,
+    refused_hint,
+)
 from filebucket.base.text import joined, moment_text, printable
 from filebucket.cli.changes import how_to_apply
 from filebucket.cli.options import (
@@ -158,6 +163,7 @@ def _check_stored(
     :raises OperatorError: a file is not stored
     """
     home = config.home
+    refused = refused_hint(home)
     load_modules(config.store)
 
     def work() -> tuple[str, None]:
@@ -166,7 +172,7 @@ def _check_stored(
         if after_removal:
             _await_removal(home, archive, bucket.directory, names)
         for name in names:
-            if not _is_stored(archive, bucket, name, shown):
+            if not _is_stored(archive, bucket, name, shown, refused):
                 text = f"bucket {bucket.label!r} has no file {shown(name)}"
                 raise OperatorError(text)
         return "", None
@@ -198,9 +204,14 @@ def _await_removal(
 
 
 def _is_stored(
-    archive: IArchive, bucket: Bucket, name: str, shown: Callable[[str], str]
+    archive: IArchive,
+    bucket: Bucket,
+    name: str,
+    shown: Callable[[str], str],
+    refused: str = AS_OWNER,
 ) -> bool:
     """
+    :param refused: what helps if the folder may not be read
     :raises OperatorError: that cannot be determined
     """
     if "/" in name or "\0" in name:
@@ -211,7 +222,7 @@ def _is_stored(
     except (NoFileError, NotAFileError, UnicodeEncodeError):
         return False
     except OSError as error:
-        hint = f"; {AS_OWNER}" if isinstance(error, PermissionError) else ""
+        hint = f"; {refused}" if isinstance(error, PermissionError) else ""
         raise OperatorError(f"{shown(name)}: {error.strerror}{hint}") from None
     return True
 

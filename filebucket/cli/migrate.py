@@ -60,7 +60,7 @@ def _refuse_if_running(home: str) -> None:
         process = find_daemon(home).process
     except OSError as error:
         raise CatalogueError(
-            f"cannot tell whether the daemon runs: {not_allowed(error)}"
+            f"cannot tell whether the daemon runs: {not_allowed(error, home)}"
         ) from None
     if process is not None:
         raise CatalogueError("the daemon is running: stop it first; nothing was copied")

@@ -18,7 +18,7 @@ from attrs import fields
 from click.shell_completion import CompletionItem
 
 from filebucket.base.errors import ConfigError, shown, suggestion
-from filebucket.base.owner import AS_OWNER, become_owner_of
+from filebucket.base.owner import become_owner_of, refused_hint
 from filebucket.base.text import joined
 from filebucket.catalogue.database import CatalogueError, Database
 from filebucket.config import config as configuration
@@ -30,9 +30,6 @@ from filebucket.model.names import PRIVATE
 from filebucket.store.choose import load_modules
 
 D = TypeVar("D", bound=Database)
-
-_MIXED = "not all of home belongs to its owner; did another user run a daemon?"
-"""The hint for root, who works in the home with its owner's rights."""
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg] # generic in newer ones
@@ -247,7 +244,7 @@ def open_catalogue(
     :raises CatalogueError: the catalogue cannot be used
     """
     load_modules(config.store)
-    hint = _MIXED if os.geteuid() == 0 else AS_OWNER
+    hint = refused_hint(config.home)
     become_owner_of(config.home, PRIVATE, keep)
     try:
         if create:

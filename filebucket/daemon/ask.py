@@ -167,4 +167,4 @@ def _read(home: str) -> control.Status | None:
 
 
 def _not_allowed(home: str, error: OSError) -> NotReloadedError:
-    return NotReloadedError(f"cannot read {home}: {not_allowed(error)}")
+    return NotReloadedError(f"cannot read {home}: {not_allowed(error, home)}")

@@ -31,6 +31,7 @@ from filebucket.base.fs import directory, free_bytes, total_bytes
 from filebucket.base.owner import (
     as_owner_of,
     become_owner_of,
+    giving,
     opened_as_owner_of,
     user_name,
 )
@@ -345,9 +346,9 @@ class _Examination:
         try:
             self.found = find_daemon(home)
         except OSError as error:
-            why = f"cannot tell which daemon uses it: {not_allowed(error)}"
+            why = f"cannot tell which daemon uses it: {not_allowed(error, home)}"
             yield _risky(home, why)
-        yield from self._other_filesystems()
+        yield from self._folders()
         found = self.found
         if found and found.status and not found.reads(self.path):
             other = f"process {found.process}, configuration {found.status.config}"
@@ -446,15 +447,24 @@ class _Examination:
             text = "is the same file as credentials: the daemon can delete all files"
             yield _risky("$.store.s3.delete_credentials", text)
 
-    def _other_filesystems(self) -> Iterator[Concern]:
-        """Buckets that the data of a resumable upload cannot be linked to."""
-        if not self.config.unfinished or self.config.store is not None:
+    def _folders(self) -> Iterator[Concern]:
+        """Buckets whose folder the daemon cannot use, or that the data of a resumable
+        upload cannot be linked to.
+        """
+        home = self.config.home
+        if self.config.store is not None:
             return
-        device = os.stat(self.config.home).st_dev
+        device = os.stat(home).st_dev
         for bucket in self.config.buckets:
-            folder = os.path.join(self.config.home, bucket.directory)
+            folder = os.path.join(home, bucket.directory)
             with suppress(OSError):
-                if os.stat(folder).st_dev != device:
+                found = os.stat(folder)
+                may = os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+                if not (may or bucket.retired):
+                    text = f"its folder is not writable by {_user()}: pushes get 401"
+                    text += _remedy(home, folder, found.st_uid)
+                    yield _wrong(_place(bucket.label), text)
+                if self.config.unfinished and found.st_dev != device:
                     text = "its folder is on another filesystem than the home:"
                     text += " resumable uploads get 501"
                     yield _risky(_place(bucket.label), text)
@@ -683,6 +693,16 @@ def _may_change(path: str) -> bool:
             ):
                 return True
     return False
+
+
+def _remedy(home: str, folder: str, owner: int) -> str:
+    """What lets this user write to a folder of a home, to append; may be empty."""
+    user = os.geteuid()
+    if owner == user:
+        return f": {_chmod('u+wx', folder)}"
+    if os.stat(home).st_uid != user:
+        return ""
+    return f"; as root, run: {giving(home, user, owner)}"
 
 
 def _chmod(mode: str, path: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from filebucket.base.owner import AS_OWNER
+from filebucket.base.owner import refused_hint
 from filebucket.base.text import printable_lines
 from filebucket.config.config import Config
 from filebucket.daemon import control
@@ -79,7 +79,7 @@ def find_daemon(home: str) -> Found:
     try:
         return Found(process, status, control.read_applied(home))
     except OSError as error:
-        return Found(process, status, why=not_allowed(error))
+        return Found(process, status, why=not_allowed(error, home))
 
 
 def same_file(one: str, other: str) -> bool:
@@ -91,9 +91,9 @@ def same_file(one: str, other: str) -> bool:
         return one == printable_lines(os.path.abspath(other))
 
 
-def not_allowed(error: OSError) -> str:
+def not_allowed(error: OSError, home: str) -> str:
     """Why the files of a daemon cannot be read."""
-    hint = f"; {AS_OWNER}" if error.errno == errno.EACCES else ""
+    hint = f"; {refused_hint(home)}" if error.errno == errno.EACCES else ""
     return f"{error.strerror}{hint}"
 
 
@@ -121,7 +121,7 @@ def _of_daemon(path: str, text: str, config: Config) -> Iterator[Problem]:
     try:
         found = find_daemon(config.home)
     except OSError as error:
-        why = f"cannot tell whether the daemon runs: {not_allowed(error)}"
+        why = f"cannot tell whether the daemon runs: {not_allowed(error, config.home)}"
         yield Problem(Kind.DAEMON, WARNING, why)
         return
     if found.process is None and config.node_name:

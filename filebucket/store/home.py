@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ from zope.interface import implementer
 from filebucket.base.context import current_request
 from filebucket.base.errors import ConfigError, Refusal
 from filebucket.base.fs import make_directory, open_directory, sync_path
-from filebucket.base.owner import user_name
+from filebucket.base.owner import giving, user_name
 from filebucket.model.names import PRIVATE
 from filebucket.store.aside import AsideFile, UnnamedFile, find_tier
 from filebucket.store.interfaces import IHome, InLine
@@ -183,11 +182,7 @@ def unusable(home: str, error: OSError) -> str:
                 continue
             text += f": {path} belongs to user {user_name(owner)}"
             if os.stat(home).st_uid == user:
-                name = user_name(user)
-                # With a colon, the group is that of the user.
-                to = name if name.isdigit() else f"{name}:"
-                text += f"; as root, run: chown -hR --from={user_name(owner)} {to}"
-                text += f" {shlex.quote(home)}"
+                text += f"; as root, run: {giving(home, user, owner)}"
             break
     return text
 

@@ -23,6 +23,7 @@ from filebucket.base.owner import (
     as_owner_of,
     become_owner_of,
     opened_as_owner_of,
+    refused_hint,
 )
 from filebucket.test.kit.server import PATIENCE
 
@@ -188,6 +189,33 @@ class ForGoodTests(OwnerCase):
             self.calls.clear()
             become_owner_of(HOME, PRIVATE)
             self.assertIn(("setresuid", NOBODY, NOBODY, NOBODY), self.calls)
+
+
+class RefusedTests(OwnerCase):
+    """:func:`refused_hint`."""
+
+    def hint(self, user: int) -> str:
+        self.patch(os, "getuid", lambda: user)
+        return refused_hint(HOME)
+
+    def test_user(self) -> None:
+        self.assertEqual("run this as root or as the daemon's user", self.hint(1000))
+
+    def test_root(self) -> None:
+        """Root has the rights of the home's owner, which do not help."""
+        mixed = "not all of home belongs to its owner"
+        self.assertEqual(
+            f"{mixed}; run: chown -hR --from=filebucket filebucket: {HOME}",
+            self.hint(0),
+        )
+        self.patch(pwd, "getpwuid", self.unknown)
+        # A number has no group of its own.
+        self.assertEqual(f"{mixed}; run: chown -hR --from=0 107 {HOME}", self.hint(0))
+        asked = f"{mixed}; did another user run a daemon?"
+        self.owner = Person(0)
+        self.assertEqual(asked, self.hint(0))
+        self.owner = None
+        self.assertEqual(asked, self.hint(0))
 
 
 class OpenedTests(OwnerCase):

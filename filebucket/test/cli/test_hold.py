@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from typing import Any
 
@@ -152,6 +153,7 @@ class HoldTests(UpkeepCase):
         self.patch(Folder, "look", _forbidden)
         self.assertIs(None, self.json("hold", "web01")["held"][0]["stored"])
         self.assertIn("  -     case 7", self.run_("hold", "web01"))
+        self.patch(os, "getuid", lambda: 1000)
         self.assertEqual(
             "Error: db-1: Permission denied; run this as root or as the daemon's user",
             self.refused("hold", "web01", "db-1", *HOLD),

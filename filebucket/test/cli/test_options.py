@@ -187,11 +187,12 @@ class ChoiceTests(CliCase):
 
         self.patch(Inventory, "open", refuse)
         self.patch(options, "become_owner_of", lambda *given: None)
+        remedy = "did another user run a daemon?"
         for user, hint in (
             (1000, "run this as root or as the daemon's user"),
-            (0, "not all of home belongs to its owner; did another user run a daemon?"),
+            (0, f"not all of home belongs to its owner; {remedy}"),
         ):
-            self.patch(os, "geteuid", lambda user=user: user)
+            self.patch(os, "getuid", lambda user=user: user)
             with (
                 self.assertRaises(CatalogueError) as caught,
                 open_catalogue(load(str(self.file)), Inventory),

@@ -194,6 +194,7 @@ class NotAskedTests(AskCase):
         self.patch(signal, "pidfd_send_signal", refuse)
         self.assertIn("no permission to signal the daemon", self.refused())
         self.patch(control, "daemon_of", refuse)
+        self.patch(os, "getuid", lambda: 1000)
         self.assertEqual(
             f"cannot read {self.home}: Permission denied; run this as root or as the"
             " daemon's user",

@@ -6,9 +6,11 @@ import errno
 import json
 import os
 import pwd
+import shlex
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -163,11 +165,10 @@ class DaemonTests(CheckCase):
             raise PermissionError(errno.EACCES, "Permission denied")
 
         self.patch(control, "daemon_of", refuse)
-        text = (
-            "home: cannot tell which daemon uses it: Permission denied; run this as"
-            " root or as the daemon's user"
-        )
-        self.assertEqual([("risky", text)], self.found())
+        what = "home: cannot tell which daemon uses it: Permission denied"
+        self.patch(os, "getuid", lambda: 1000)
+        hint = "run this as root or as the daemon's user"
+        self.assertEqual([("risky", f"{what}; {hint}")], self.found())
 
     def test_not_writable(self) -> None:
         """A user who may not use the home cannot tell."""
@@ -249,6 +250,51 @@ class WrongTests(CheckCase):
             f" root; as root, run: chown -hR --from=root 54321 {self.home}",
             mistake,
         )
+
+    def test_folder_of_root(self) -> None:
+        """Root has started the daemon in a home that already had a daemon of its owner:
+        the commands to run are shown, and do help.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        self.folder.parent.chmod(0o755)
+        self.need_ways_in()
+        private, folder = self.home / ".filebucket", self.home / "web01"
+        private.mkdir(0o700)
+        for each in (self.home, private):
+            os.chown(each, 54321, 54321)
+        folder.mkdir(0o700)
+        (private / control.LOCK).touch(0o600)
+        command = f"chown -hR --from=root 54321 {self.home}"
+        found = self.look(home=str(self.home)).concerns
+        self.assertEqual(
+            [
+                (
+                    "risky",
+                    "cannot tell which daemon uses it: Permission denied; not all of"
+                    f" home belongs to its owner; run: {command}",
+                ),
+                (
+                    "wrong",
+                    "its folder is not writable by user 54321: pushes get 401; as root,"
+                    f" run: {command}",
+                ),
+            ],
+            [(each.level, each.text) for each in found],
+        )
+        run(shlex.split(command), check=True)
+        self.assertEqual([], self.found(home=str(self.home)))
+
+    def test_folder_not_writable(self) -> None:
+        """A retired bucket receives no pushes."""
+        folder = self.home / "web01"
+        folder.mkdir()
+        self.patch(os, "access", lambda path, mode, **given: path != str(folder))
+        ((level, text),) = self.found()
+        self.assertEqual("wrong", level)
+        self.assertIn("bucket web01: its folder is not writable by ", text)
+        self.assertIn("pushes get 401: chmod u+wx home/web01", text)
+        self.assertEqual([], self.bucket(retired=True))
 
     def test_no_room(self) -> None:
         text = "home: has less free space than min_free_space: every push gets 507"

@@ -104,6 +104,7 @@ class DaemonTests(ProblemCase):
             raise OSError(error, os.strerror(error))
 
         self.patch(control, "daemon_of", refuse)
+        self.patch(os, "getuid", lambda: 1000)
         for error, hint in (
             (errno.EACCES, "; run this as root or as the daemon's user"),
             (errno.EPERM, ""),
