@@ -125,8 +125,13 @@ def summarize_briefly(overview: Overview) -> Summary:
     found, problems = summarize(overview), overview.problems
     if not problems or [found.headline] == [sentence(each.text) for each in problems]:
         return found
-    number = f"the server has {counted(len(problems), 'problem')}"
-    return summarize(evolve(overview, problems=(evolve(problems[0], text=number),)))
+    number = evolve(problems[0], text=server_problems(overview))
+    return summarize(evolve(overview, problems=(number,)))
+
+
+def server_problems(overview: Overview) -> str:
+    """The number of the server's own problems, as a clause."""
+    return f"the server has {counted(len(overview.problems), 'problem')}"
 
 
 def _calm(buckets: Sequence[BucketOverview]) -> Summary:

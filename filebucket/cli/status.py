@@ -48,7 +48,7 @@ from filebucket.catalogue.overview import (
     UploadOverview,
     make_overview,
 )
-from filebucket.catalogue.summary import summarize, troubles
+from filebucket.catalogue.summary import server_problems, summarize, troubles
 from filebucket.catalogue.view import View
 from filebucket.cli.known import known_to, load_with_problems
 from filebucket.cli.listing import pause_text
@@ -512,6 +512,8 @@ def _summary(found: Overview, zone: tzinfo) -> str:
     parts = [f"{buckets}: {', '.join(wrong)}" if wrong else buckets]
     if not wrong and count and not found.problems:
         parts = [f"{buckets}, no problems found"]
+    if found.problems:
+        parts.append(server_problems(found))
     quiet = {
         "paused": [each.label for each in found.buckets if _is_paused(each)],
         "retired": [each.label for each in found.buckets if each.retired],

@@ -119,7 +119,11 @@ def choose(
         count += 1
     if count:
         raise NoGoodFileError(f"{what}: there is no good file; {newest}")
-    before = "" if until == math.inf else " from that time"
+    before = ""
+    if until != math.inf:
+        # On a second server, the times of the first one find other files, or none.
+        before = " from that time: --at is when a file, or its copy, arrived on this"
+        before += " server"
     kind = "file" if wanted is None else "file or series of that name"
     hint = "; 'filebucket files' lists the files" if before or wanted else ""
     raise NoGoodFileError(f"{what}: there is no {kind}{before}{hint}")

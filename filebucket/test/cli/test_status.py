@@ -212,6 +212,8 @@ class TableTests(SynchronousTestCase):
 
     def test_summary(self) -> None:
         many = [bucket(f"web{number}", *LATE.series) for number in range(12)]
+        disk = Problem(Kind.FULL, CRITICAL, "no push can be stored: no free inodes")
+        due = Problem(Kind.RELOAD, WARNING, "a reload is due")
         for found, expected in (
             (overview(), "no buckets; 0 B kept, 1.0 TiB free"),
             (overview(FRESH), "1 bucket, no problems found; 14 GiB kept, 1.0 TiB free"),
@@ -219,6 +221,11 @@ class TableTests(SynchronousTestCase):
                 overview(FRESH, UNUSED, full_in=122 * DAY),
                 "2 buckets, no problems found; 14 GiB kept, 1.0 TiB free, full in about"
                 " 4 months\n1 bucket has no schedule.",
+            ),
+            (
+                evolve(overview(LATE), problems=(disk, due)),
+                "1 bucket: 1 late (web02); the server has 2 problems; 14 GiB kept, 1.0"
+                " TiB free",
             ),
             (
                 evolve(overview(), has_objects=True),
@@ -788,7 +795,8 @@ class StatusTests(CatalogueCase):
         text = "no push can be stored: free space is below min_free_space"
         lines = self.prints(2, "status")
         self.assertEqual([f"{text.capitalize()}.", ""], lines[-3:-1])
-        self.assertEqual("3 buckets; 1.0 KiB kept", lines[-1])
+        last = "3 buckets; the server has 1 problem; 1.0 KiB kept"
+        self.assertEqual(last, lines[-1])
         (line,) = self.prints(2, "status", "--line")
         self.assertTrue(line.startswith(f"FILEBUCKET CRITICAL - {text} | "), line)
         self.now = NOW + 25 * HOUR

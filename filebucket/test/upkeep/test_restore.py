@@ -161,16 +161,19 @@ class ChooseTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """The reason: none at all, none in that time, or none that is good."""
+        late = (
+            "from that time: --at is when a file, or its copy, arrived on this server"
+        )
         for text, files, given in (
             ("web01: there is no file", [], {}),
-            ("web01: there is no file from that time", [file(5)], {"until": 5.0}),
+            (f"web01: there is no file {late}", [file(5)], {"until": 5.0}),
             (
                 "web01 x-***: there is no file or series of that name",
                 [file(5)],
                 {"wanted": "x-token"},
             ),
             (
-                "web01 db-5: there is no file or series of that name from that time",
+                f"web01 db-5: there is no file or series of that name {late}",
                 [file(5)],
                 {"wanted": "db-5", "until": 5.0},
             ),
@@ -183,7 +186,7 @@ class ChooseTests(SynchronousTestCase):
             found = self.refused(*files, **given)
             self.assertTrue(found.startswith(text), found)
             self.assertEqual(
-                text.endswith((" name", " time")),
+                text.endswith((" name", " server")),
                 found.endswith("; 'filebucket files' lists the files"),
             )
 
