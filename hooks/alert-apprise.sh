@@ -9,6 +9,7 @@
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${APPRISE_CONFIG:=/etc/file-bucket/apprise.conf}"
 
 set -eu

@@ -8,6 +8,7 @@
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${MAIL_TO=root}"
 : "${MAIL_FROM:=file-bucket}"
 : "${SENDMAIL:=sendmail}"

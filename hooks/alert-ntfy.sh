@@ -11,6 +11,7 @@
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${NTFY_URL=}" # such as https://ntfy.example.org/
 : "${NTFY_TOPIC:=backups}"
 : "${NTFY_TOKEN_FILE=/etc/file-bucket/ntfy-token}"

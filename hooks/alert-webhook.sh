@@ -10,6 +10,7 @@
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${WEBHOOK_URL=}" # such as https://hooks.example.org/services/...
 : "${WEBHOOK_TOKEN_FILE=}"
 

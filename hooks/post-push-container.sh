@@ -51,6 +51,7 @@
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${CONTAINER_BUCKET:=containers}"
 : "${WORK_DIR:=/var/lib/file-bucket-containers}"
 : "${PREFIX:=fb-}" # distinguishes these from the other machines of the host

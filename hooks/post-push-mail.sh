@@ -9,6 +9,7 @@
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${MAIL_TO:=root}"
 : "${MAIL_FROM:=file-bucket}"
 : "${SENDMAIL:=sendmail}"

@@ -12,6 +12,7 @@
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${WEBHOOK_URL:=https://ntfy.example.org/}"
 : "${WEBHOOK_TOPIC:=backups}"
 : "${WEBHOOK_TOKEN_FILE=/etc/file-bucket/webhook-token}"

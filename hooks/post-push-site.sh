@@ -26,6 +26,7 @@
 #
 # Called as: post-push.sh BUCKET PATH IP:PORT
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${SITE_BUCKET:=website}"
 : "${SITE_DIR:=/srv/website}"
 : "${KEEP:=5}"

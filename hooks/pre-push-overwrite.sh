@@ -11,6 +11,7 @@
 #
 # Called as: pre-push.sh BUCKET FILENAME SIZE IP:PORT
 
+# Write the values here, after the =: a hook does not get the daemon's environment.
 : "${OVERWRITE_BUCKET:=latest}"
 
 # A shell also exits with 2 if this file has a mistake. So the verdict is "refuse" until

@@ -8,6 +8,7 @@
 #
 # Called as: filebucket report | report.sh
 
+# Write the values here, after the =.
 : "${MAIL_TO=root}"
 : "${MAIL_FROM:=file-bucket}"
 : "${SENDMAIL:=sendmail}"

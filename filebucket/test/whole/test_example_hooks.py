@@ -416,6 +416,16 @@ class FormTests(ExampleHookTestCase):
                     f"{script} does not say {word!r}",
                 )
 
+    def test_where_to_set(self) -> None:
+        """A comment above the variables tells to write the values there."""
+        for script in SCRIPTS:
+            before, variables, _ = (HOOKS / script).read_text().partition('\n: "${')
+            self.assertTrue(variables, script)
+            comment = before.rpartition("\n")[2]
+            # These are preceded by values for one bucket.
+            if script != "pre-push-deny.sh":
+                self.assertIn("# Write the values here", comment, script)
+
     def test_width(self) -> None:
         for name in [*SCRIPTS, "README.rst"]:
             for line in (HOOKS / name).read_text().splitlines():
