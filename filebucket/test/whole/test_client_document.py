@@ -489,21 +489,38 @@ class OtherDocumentTests(ExampleCase):
         script = script.replace("http://backup:1234", server.url)
         script = script.replace("/root/.file-bucket", str(self.token))
         dumps = '[ "$1 $2 $4" = "-Fc -f shop" ] && echo dump >"$3"'
-        self.program("pg_dump", f"{dumps}; exit 1")
+        no_route = "echo connecting >&2; echo no route >&2; exit 1"
+        self.program("pg_dump", f"{dumps}; {no_route}")
         done = self.sh(server, script)
         self.assertEqual((1, {}), (done.returncode, server.stored()))
-        self.assertIn("the failure is reported", done.stdout)
-        server.wait_for("text='pg_dump exited with 1'")
-        done = self.sh(server, script.replace(server.url, "http://127.0.0.1:1"))
+        failure = "push-shop: NOT stored: pg_dump exited with 1: no route"
+        expected = ("", f"connecting\nno route\n{failure}\n")
+        self.assertEqual(expected, (done.stdout, done.stderr))
+        server.wait_for("text='pg_dump exited with 1: no route'")
+        away = script.replace(server.url, "http://127.0.0.1:1")
+        done = self.sh(server, away)
+        self.assertEqual((1, ""), (done.returncode, done.stdout))
+        self.assertRegex(done.stderr, rf"\ncurl: .*\n{failure} \(not reported\)\n\Z")
+        self.program("pg_dump", dumps)
+        done = self.sh(server, away.replace("--retry 5", "--retry 0"))
         self.assertEqual(1, done.returncode)
-        self.assertRegex(done.stderr, r"\Acurl: .*\npush-shop: NOT stored\n\Z")
+        self.assertTrue(
+            done.stderr.endswith(
+                "\npush-shop: NOT stored: no answer from http://127.0.0.1:1\n"
+            ),
+            done.stderr,
+        )
+        self.program("pg_dump", f"echo slow >&2; {dumps}")
+        done = self.sh(server, script.replace(".dump", ".slow"))
+        self.assertEqual((0, "", "slow\n"), (done.returncode, done.stdout, done.stderr))
+        stored = len(server.stored())
         self.program("pg_dump", dumps)
         done = self.sh(server, script)
         self.assertEqual((0, "", ""), (done.returncode, done.stdout, done.stderr))
-        self.assertEqual([b"dump\n"], list(server.stored().values()))
+        self.assertEqual([b"dump\n"] * (stored + 1), list(server.stored().values()))
         self.token.write_text(f"Authorization: Bearer {OTHER[::-1]}\n")
         done = self.sh(server, script)
         self.assertEqual(1, done.returncode)
         self.assertRegex(
-            done.stderr, r"(?s)403.*no such token\npush-shop: NOT stored\n\Z"
+            done.stderr, r"(?s)403.*\npush-shop: NOT stored: no such token\n\Z"
         )
