@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from filebucket.base.text import (
     about_text,
@@ -26,6 +26,7 @@ from filebucket.base.text import (
     span,
 )
 from filebucket.catalogue.overview import (
+    SIZES,
     BucketOverview,
     Overview,
     SeriesOverview,
@@ -388,21 +389,17 @@ def _mark(problem: Problem) -> Mark:
 
 
 def _push(push: Receiving, zone: tzinfo) -> UploadRow:
-    since = _moment(push.since, zone, ago(push.seconds), "began ")
+    age = ago(push.seconds)
     rate = push.size / max(push.seconds, 1)
     return UploadRow(
         bucket=push.bucket,
         name=printable(push.name),
         got=_received(push.size, push.length),
         rate=f"{size_text(round(rate))}/s",
-        since=_from(since, push.client),
+        since=_moment(push.since, zone, age, "began ", push.client),
         last=Moment(""),
         expires=Moment("not resumable"),
     )
-
-
-def _from(time: Moment, client: str) -> Moment:
-    return evolve(time, exact=f"{time.exact}, from {printable(client)}")
 
 
 def _received(size: int, length: int | None) -> Bar:
@@ -452,15 +449,21 @@ def _zone(at: float, zone: tzinfo) -> str:
     return f"{name}, {hours}" if name else hours
 
 
-def _moment(at: float, zone: tzinfo, text: str, lead: str = "") -> Moment:
+_DAYS = "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"
+
+
+def _moment(
+    at: float, zone: tzinfo, text: str, lead: str = "", client: str | None = None
+) -> Moment:
     """A time in words, with the exact time as its tooltip."""
     then = local(at, zone)
     if then is None:
         return Moment(text)
     iso = then.isoformat("T", "seconds")
-    # strftime for the whole text took a tenth of the time of a page of thousands of
-    # rows.
-    exact = f"{lead}{then:%a} {iso[:10]} {iso[11:19]} {then.tzname()}"
+    # strftime takes a tenth of the time of a page.
+    day = _DAYS[then.weekday()]
+    end = "" if client is None else f", from {printable(client)}"
+    exact = f"{lead}{day} {iso[:10]} {iso[11:19]} {then.tzname()}{end}"
     return Moment(text, iso, exact)
 
 
@@ -588,19 +591,19 @@ def _row(series: SeriesOverview, now: float, zone: tzinfo) -> SeriesRow:
     last, due = Moment("never"), Moment("no schedule")
     if series.last_at is not None:
         lead = f"{printable(series.last_name or '')}, "
-        last = _moment(series.last_at, zone, ago(now - series.last_at), lead)
-        if series.last_client is not None:
-            last = _from(last, series.last_client)
+        age = ago(now - series.last_at)
+        last = _moment(series.last_at, zone, age, lead, series.last_client)
     if series.state is State.LATE:
         late = span(max(now - series.due, 0))
         due = _moment(series.due, zone, f"{late} overdue", "was due ")
     elif series.expected:
         due = _moment(series.due, zone, f"in {span(series.due - now)}")
+    conditions = series.conditions
     return SeriesRow(
-        kind=series.conditions[0][0],
+        kind=conditions[0][0],
         states=[
             (kind, f"{count:,} {kind}" if count else WORDS[kind])
-            for kind, count in series.conditions
+            for kind, count in conditions
         ],
         name=printable(series.name) or _nameless(series),
         is_name=bool(series.name),
@@ -634,28 +637,29 @@ def _report(series: SeriesOverview, now: float, zone: tzinfo) -> Report | None:
     )
 
 
-def sparkline(
-    found: Sequence[tuple[float, int]], usual: int | None
-) -> Sparkline | None:
-    """Sizes as bars from 0, the last one on the right; the usual size as a line."""
-    if not found:
+# A page has 15,000 bars. They are at least 0.5 high.
+_BARS = [f"M{place} 24v-%s" for place in range(122 - 4 * SIZES, 122, 4)]
+_HEIGHTS = [str(max(tenths, 5) / 10) for tenths in range(221)]
+
+
+def sparkline(sizes: Sequence[int], usual: int | None) -> Sparkline | None:
+    """Sizes as bars from 0, the last one on the right; the usual size as a line.
+
+    :param sizes: at most :data:`~filebucket.catalogue.overview.SIZES`
+    """
+    if not sizes:
         return None
-    sizes = [size for _, size in found]
     top = max(*sizes, usual or 0, 1)
-    places = range(122 - 4 * len(sizes), 122, 4)
-    heights = [22 * size / top for size in sizes]
-    *before, last = [
-        f"M{place} 24v-{height:.1f}" if height > 0.5 else f"M{place} 24v-0.5"
-        for place, height in zip(places, heights, strict=True)
-    ]
+    *before, last = [_HEIGHTS[220 * size // top] for size in sizes]
     text = f"Sizes of the last {counted(len(sizes), 'push', 'pushes')}"
     text += f": {size_text(min(sizes))} to {size_text(max(sizes))}"
     line = ""
     if usual:
         text += f", usually {size_text(usual)}"
-        line = f"M0 {24 - 22 * usual / top:.1f}h120"
+        line = f"M0 {(240 - 220 * usual // top) / 10}h120"
     text += f", the last one {size_text(sizes[-1])}"
-    return Sparkline(text, line, "".join(before), last)
+    bars = "".join(_BARS[-len(sizes) : -1]) % tuple(before)
+    return Sparkline(text, line, bars, _BARS[-1] % last)
 
 
 def _refusal(refused: Refused, zone: tzinfo) -> RefusalRow:

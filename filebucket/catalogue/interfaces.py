@@ -152,23 +152,29 @@ class IView(Interface):
     changes nothing.
     """
 
-    def worst(bucket: str, now: float, limit: int) -> list[Series]:
-        """The worst series of a bucket: first those with lost files, then by their
+    def worst(
+        buckets: Collection[str], now: float, limit: int
+    ) -> dict[str, list[Series]]:
+        """The worst series of each bucket: first those with lost files, then by their
         states at ``now``.
 
         Series that have no files and are not expected are left out.
 
-        :param bucket: the bucket's key
+        :param buckets: keys of buckets
+        :param limit: maximum number of series of a bucket
         """
 
     def tallies(now: float) -> list[Tally]:
         """The totals of these series for each bucket, with their states at ``now``."""
 
-    def pushes(
-        series: Sequence[int], limit: int
-    ) -> dict[int, list[tuple[float, int, str | None]]]:
-        """Times, sizes in bytes and clients of the latest pushes of each of these
-        series, oldest first. A file that was found on the disk has no client.
+    def sizes(
+        series: Collection[int], limit: int
+    ) -> dict[int, tuple[list[int], str | None]]:
+        """The sizes in bytes of the latest pushes of each of these series, oldest
+        first, and the client of the last one. A file that was found on the disk has no
+        client.
+
+        :param limit: maximum number of sizes of a series
         """
 
     def latest(

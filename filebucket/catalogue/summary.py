@@ -37,10 +37,11 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
     """All kinds of problems of buckets, the worst first."""
     everything = overview.buckets
     expecting = [each for each in everything if each.awaited]
+    problematic = [each for each in everything if each.problems]
 
     def of_state(state: State, buckets: Sequence[BucketOverview]) -> Trouble:
         # A bucket that is new to the daemon awaits its first push, but has no series.
-        count = sum(max(each.states[state], each.state is state) for each in buckets)
+        count = sum(each.states.get(state) or each.state is state for each in buckets)
         labels = [each.label for each in buckets if each.state is state]
         return Trouble(state.value, SEVERITY_OF[state], count, labels)
 
@@ -51,7 +52,7 @@ def troubles(overview: Overview) -> Sequence[Trouble]:
     def of_kind(kind: Kind, severity: int) -> Trouble:
         labels = [
             each.label
-            for each in everything
+            for each in problematic
             if any(
                 (one.kind, one.severity) == (kind, severity) for one in each.problems
             )

@@ -540,7 +540,7 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_bars(self) -> None:
-        sizes = [(NOW, size) for size in (GIB, 0, GIB // 2)]
+        sizes = [GIB, 0, GIB // 2]
         page = show(bucket("a", series(sizes=sizes, usual=None)))
         drawing = page.one("svg", class_="bars")
         self.assertEqual("img", drawing.attributes["role"])

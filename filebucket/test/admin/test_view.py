@@ -10,6 +10,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.admin.view import MOST_ROWS, WORDS, most_series, sparkline, view
+from filebucket.catalogue.overview import SIZES
 from filebucket.model.node import NodeReport
 from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
 from filebucket.model.records import Copy, Space
@@ -263,7 +264,7 @@ class SparklineTests(SynchronousTestCase):
         self.assertIsNone(sparkline([], None))
 
     def test_alone(self) -> None:
-        found = sparkline([(NOW, 0)], None)
+        found = sparkline([0], None)
         assert found is not None
         self.assertEqual(
             ("", "", "M118 24v-0.5"), (found.usual, found.before, found.last)
@@ -271,9 +272,17 @@ class SparklineTests(SynchronousTestCase):
 
     def test_usual(self) -> None:
         """The line has the height of a bar of that size."""
-        found = sparkline([(NOW - DAY, 200), (NOW, 100)], 100)
+        found = sparkline([200, 100], 100)
         assert found is not None
         self.assertEqual(
             ("M0 13.0h120", "M114 24v-22.0", "M118 24v-11.0"),
             (found.usual, found.before, found.last),
         )
+
+    def test_all(self) -> None:
+        """The most sizes fill the width; the largest one fills the height."""
+        found = sparkline(range(1, SIZES + 1), 1)
+        assert found is not None
+        self.assertEqual("M2 24v-0.7M6 24v-1.4M10 24v-2.2", found.before[:31])
+        self.assertEqual(SIZES - 1, found.before.count("M"))
+        self.assertEqual("M118 24v-22.0", found.last)

@@ -236,6 +236,21 @@ class OverviewTests(ManySeriesCase):
         self.assertEqual((State.NEVER, None), (none.state, none.last_at))
         self.assertEqual("", none.series[0].name)
 
+    def test_queries(self) -> None:
+        """Not a query for each bucket, nor for each series."""
+        queries = []
+        ask = self.view._ask
+
+        def count(query: str, *values: Any) -> list[Any]:
+            queries.append(query)
+            return ask(query, *values)
+
+        self.patch(self.view, "_ask", count)
+        make_overview(self.view, Known(self.buckets[1:2], THEN), most_series=1)
+        one = [*queries]
+        make_overview(self.view, Known(self.buckets, THEN))
+        self.assertEqual(one, queries[len(one) :])
+
     def test_last_client(self) -> None:
         """The client of the last push of a series."""
         pushes = [

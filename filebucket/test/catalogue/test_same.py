@@ -285,7 +285,10 @@ class Both:
         pattern = self.random.choice((None, "db-*", "[aA]*", name, "?", "\xe4"))
         limit = self.random.choice((1, 5, 1000))
         for read in (
-            lambda each: [each.worst(one, now, limit) for one in keys],
+            lambda each: [*each.worst(keys, now, limit).items()],
+            lambda each: [
+                each.sizes([one.id], limit)[one.id] for one in all_series(each)
+            ],
             lambda each: sorted(each.tallies(now), key=lambda one: one.bucket),
             lambda each: sorted(each.totals(keys), key=lambda one: one.bucket),
             lambda each: each.latest(limit, key, pattern, since),

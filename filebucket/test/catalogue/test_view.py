@@ -10,8 +10,9 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.files import Files
 from filebucket.catalogue.inventory import Inventory
 from filebucket.catalogue.journal import Journal
+from filebucket.catalogue.rows import _SELECT_SERIES
 from filebucket.catalogue.sqlite import SQLite
-from filebucket.catalogue.view import _DRILLS, View
+from filebucket.catalogue.view import _DRILLS, _WORST, View
 from filebucket.model.bucket import Bucket
 from filebucket.model.records import (
     Drill,
@@ -127,7 +128,7 @@ class ManySeriesTests(ManySeriesCase):
         for series in ("", "invented"):
             failed = Failed("few", series, NOW - HOUR, "exited with 1")
             self.journal.fail([failed], {"few": few}.get, NOW)
-        worst = self.view.worst("few", NOW, 9)
+        worst = self.view.worst(["few"], NOW, 9)["few"]
         self.assertEqual(["", "invented", "x"], [each.name for each in worst])
         self.assertEqual("exited with 1", worst[0].failed_text)
         tallies = {each.bucket: each.states for each in self.view.tallies(NOW)}
@@ -143,9 +144,21 @@ class ManySeriesTests(ManySeriesCase):
         for now in (NOW - 10 * HOUR, NOW, NOW + 10 * HOUR):
             series = sorted(all_series(self.view, "many"), key=badness)
             for limit in (0, 1, 20, 1000):
-                worst = self.view.worst("many", now, limit)
-                self.assertEqual(series[:limit], worst)
-        self.assertEqual([], self.view.worst("nowhere", NOW, 20))
+                found = self.view.worst(["nowhere", "many", "few"], now, limit)
+                self.assertEqual(["nowhere", "many", "few"], [*found])
+                self.assertEqual(series[:limit], found["many"])
+                few = [each.name for each in found["few"]]
+                self.assertEqual((["x"][:limit], []), (few, found["nowhere"]))
+
+    def test_plan(self) -> None:
+        """SQLite looks at each series of a bucket once, not once for each of them."""
+        if isinstance(self.view._connection, SQLite):
+            query = f"EXPLAIN QUERY PLAN {_SELECT_SERIES} {_WORST}"
+            plan = [row[3] for row in self.view._ask(query, "[]", NOW, 9)]
+            for table in ("series", "worst"):
+                self.assertIn(
+                    f"SEARCH {table} USING INTEGER PRIMARY KEY (rowid=?)", plan
+                )
 
 
 class HistoryCase(ManySeriesCase):
@@ -222,23 +235,22 @@ class HistoryTests(HistoryCase):
             hours = [(NOW - each.at) / HOUR for each in refusals(*given)]
             self.assertEqual(expected, hours)
 
-    def test_pushes(self) -> None:
+    def test_sizes(self) -> None:
         """The latest of each series, oldest first; those with one time as added."""
         self.push("few", "y", 3, 2)
         ids = {each.name: each.id for each in all_series(self.view, "few")}
         x, y = ids["x"], ids["y"]
-        for name, size, hours in (("x6", 6, 0), ("x7", 7, 0), ("x8", 8, 9999)):
-            row = Received(
-                "few", "x", name, size, "ab", NOW + 60 - hours * HOUR, 1.0, "c"
-            )
+        for size, hours in ((6, 0), (7, 0), (8, 9999)):
+            at = NOW + 60 - hours * HOUR
+            row = Received("few", "x", f"x{size}", size, "ab", at, 1.0, f"c{size}")
             self.journal.record([row], [], lambda key: None)
-        found = self.view.pushes([y, x, 0], 2)
-        self.assertEqual({x, y, 0}, set(found))
-        self.assertEqual([(NOW + 60, 6, "c"), (NOW + 60, 7, "c")], found[x])
-        self.assertEqual([], found[0])
-        self.assertEqual([1000, 1000], [size for _, size, _ in found[y]])
-        self.assertEqual(found[y], self.view.pushes([y], 2)[y])
-        self.assertEqual({}, self.view.pushes([], 2))
+        for limit, expected in ((1, [7]), (2, [6, 7]), (9, [8, 1000, 6, 7])):
+            found = self.view.sizes([y, x, 0], limit)
+            self.assertEqual(
+                {x: (expected, "c7"), y: ([1000, 1000][:limit], None), 0: ([], None)},
+                found,
+            )
+        self.assertEqual({}, self.view.sizes([], 2))
 
     def test_snapshot(self) -> None:
         """Reads in the block do not see later writes."""

@@ -197,7 +197,7 @@ class DrillTests(GetCase):
 
     def series(self) -> Series:
         with closing(View.open(str(self.home))) as view:
-            (found,) = view.worst("web01", time.time(), 9)
+            (found,) = view.worst(["web01"], time.time(), 9)["web01"]
         return found
 
     def test_passed(self) -> None:

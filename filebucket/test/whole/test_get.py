@@ -204,7 +204,8 @@ class ProcessTests(UpkeepCase):
             for pid in pids:
                 self.assertTrue(ended(pid), pid)
         with closing(View.open(str(self.home))) as view:
-            self.assertIsNone(view.worst("web01", 0.0, 9)[0].drilled_at)
+            (found,) = view.worst(["web01"], 0.0, 9)["web01"]
+            self.assertIsNone(found.drilled_at)
 
     def test_drill_in_a_terminal(self) -> None:
         """Only what the command prints, and the result."""
