@@ -103,6 +103,22 @@ class DescriptorTests(SynchronousTestCase):
         self.assertRegex(str(error), r"left open: .*test_tests\.py")
 
 
+class PollTests(SynchronousTestCase):
+    """Polling of a condition."""
+
+    def test_until_true(self) -> None:
+        """It is not called again after it was true: it may be a command."""
+        results = iter([False, False, True])
+        self.assertTrue(comes(lambda: next(results)))
+        self.assertEqual([], list(results))
+
+    def test_never(self) -> None:
+        """It is called at least once."""
+        results = iter([False, True])
+        self.assertFalse(comes(lambda: next(results), 0))
+        self.assertEqual([True], list(results))
+
+
 class PortTests(SynchronousTestCase):
     """Ports for programs of tests."""
 

@@ -64,13 +64,21 @@ PATIENCE = 60.0
 def comes(true: Callable[[], bool], patience: float = PATIENCE) -> bool:
     """Poll a condition until it is true.
 
+    If it takes long, such as a command, it is polled half of the time: what the test
+    waits for needs the processor, too.
+
     :param patience: seconds
     :returns: whether it became true
     """
     end = time.monotonic() + patience
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    return true()
+    while True:
+        start = time.monotonic()
+        if true():
+            return True
+        now = time.monotonic()
+        if now >= end:
+            return False
+        time.sleep(max(0.01, now - start))
 
 
 def listens(port: int) -> bool:
