@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from filebucket.test.kit.integration import ONCE
 from filebucket.test.kit.links import documents
 from filebucket.test.kit.tree import TREE
 
@@ -173,6 +174,7 @@ class DocumentCase(SynchronousTestCase):
     """
 
     page: ClassVar[str] = ""
+    skip = ONCE
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

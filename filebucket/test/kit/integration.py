@@ -27,6 +27,11 @@ KILLS_SOON = hurried("hooks.process", KILL_AFTER=0.3)
 """A daemon that soon kills a hook that was told to end."""
 
 
+ONCE = "does not depend on versions" if os.environ.get("ONCE") == "skip" else None
+"""``skip = ONCE`` marks a case or module whose result does not depend on the versions
+of libraries: ``.ci/run`` runs it once, with the newest."""
+
+
 def need(program: str) -> None:
     """Skip the test if a program is not installed."""
     if shutil.which(program) is None:

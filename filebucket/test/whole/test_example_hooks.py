@@ -33,12 +33,13 @@ from twisted.trial import unittest
 
 from filebucket.base.text import printable
 from filebucket.hooks.interfaces import ALERT, Alert
+from filebucket.test.kit.integration import ONCE
 from filebucket.test.kit.sinks import JsonSink, MailSink
 from filebucket.test.kit.tree import TREE
 
 HOOKS = TREE.resolve() / "hooks"
 
-skip = None
+skip = ONCE
 if not HOOKS.is_dir():
     skip = "the hooks are not part of the installed package, only of its sources"
 

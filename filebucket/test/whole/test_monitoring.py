@@ -22,6 +22,7 @@ from filebucket.config.load import load
 from filebucket.model.records import Drill, Received
 from filebucket.model.state import State
 from filebucket.test.kit.catalogue import opened
+from filebucket.test.kit.integration import ONCE
 from filebucket.test.kit.server import OTHER, PATIENCE, Server
 
 TOP = Path(__file__).parents[3]
@@ -65,6 +66,8 @@ class MonitoringCase(SynchronousTestCase):
 
 class RulesTests(MonitoringCase):
     """The rules for Prometheus."""
+
+    skip = ONCE
 
     def test_valid(self) -> None:
         """Prometheus accepts them, and the example that includes them."""
