@@ -41,10 +41,10 @@ from filebucket.store.interfaces import (
 )
 from filebucket.store.local import LocalWriter
 from filebucket.store.parts import LocalParts, PartWriter, read_piece
+from filebucket.store.s3.access import S3Access
 from filebucket.store.s3.interfaces import ObjectError
 from filebucket.store.s3.publish import Published
 from filebucket.store.s3.records import Record
-from filebucket.store.s3.store import S3Store
 from filebucket.store.s3.transfer import Transfer
 from filebucket.store.s3.writer import check_size, part_size
 
@@ -81,14 +81,14 @@ class _Sending:
 
 @implementer(IParts)
 class S3Parts(LocalParts):
-    """Resumable uploads of an :class:`S3Store`.
+    """Resumable uploads to an object store.
 
     :ivar published: ids of uploads that are published, and not recorded as that yet
     """
 
     _log = Logger()
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3Access) -> None:
         """
         :param store: prepared before any other call
         """
@@ -229,12 +229,12 @@ async def _placed(places: Places, directory: str) -> AsyncIterator[None]:
 
 @implementer(IPartWriter)
 class S3PartWriter(PartWriter):
-    """A resumable upload to an :class:`S3Store`, during one request."""
+    """A resumable upload to an object store, during one request."""
 
     def __init__(
         self,
         parts: S3Parts,
-        store: S3Store,
+        store: S3Access,
         directory: str,
         upload: Unfinished,
         hashes: Hashes,

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
@@ -32,14 +32,12 @@ from filebucket.base.fs import read_cached
 from filebucket.store.home import Home
 from filebucket.store.interfaces import IWriter, NameTaken, Receipt
 from filebucket.store.local import LocalWriter, write_all
+from filebucket.store.s3.access import S3Access
 from filebucket.store.s3.body import MemoryBody
 from filebucket.store.s3.interfaces import IBody, ObjectError
 from filebucket.store.s3.multipart import Multipart, again
 from filebucket.store.s3.records import Record, new_id
 from filebucket.store.s3.several import AT_ONCE, Several
-
-if TYPE_CHECKING:
-    from filebucket.store.s3.store import S3Store
 
 T = TypeVar("T")
 
@@ -127,11 +125,11 @@ class FileBody:
 
 @implementer(IWriter)
 class S3Writer(LocalWriter):
-    """A file that an :class:`~filebucket.store.s3.store.S3Store` is receiving."""
+    """A file that is received into an object store."""
 
     def __init__(
         self,
-        store: S3Store,
+        store: S3Access,
         directory: str,
         name: str,
         algorithms: Collection[str],

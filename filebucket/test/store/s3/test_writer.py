@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.base.errors import Refusal
 from filebucket.base.places import Places
-from filebucket.model.bucket import FILE_COST, FreeSpace
+from filebucket.model.bucket import FreeSpace
 from filebucket.model.objects import LEAST_PART
 from filebucket.model.push import Kept
 from filebucket.store import local
@@ -811,23 +811,3 @@ class RoomTests(WriterCase):
         self.assertEqual(0, self.room._buckets[TOKEN].set_aside)
         for filesystem in self.room._filesystems.values():
             self.assertEqual(0, filesystem.set_aside)
-
-    def test_quota_counts_data(self) -> None:
-        """The first push lists the bucket, page by page."""
-        for number in range(5):
-            self.push(bytes(10), name=f"{number}")
-        quota = 6 * FILE_COST + 5 * 10 + 7
-        self.data.calls.clear()
-        writer = self.idle_writer(name="new", quota=quota)
-        self.result(writer.begin(7, overwrite=True))
-        self.assertEqual({"sizes": 3}, self.data.counted)
-        self.result(writer.abort())
-        writer = self.idle_writer(name="new", quota=quota)
-        self.assert_refused(507, writer.begin(8, overwrite=True))
-
-    def test_quota_unknown(self) -> None:
-        """If the bucket cannot be listed, the push is refused."""
-        self.data.fail("sizes", DENIED)
-        writer = self.idle_writer(quota=10**6)
-        self.assert_refused(503, writer.begin(7, overwrite=True))
-        self.assertIn("during count: ", self.logged()[-1])
