@@ -103,6 +103,26 @@ class DescriptorTests(SynchronousTestCase):
         self.assertRegex(str(error), r"left open: .*test_tests\.py")
 
 
+class PriorityTests(SynchronousTestCase):
+    """A test that leaves this process at another priority fails."""
+
+    def test_left(self) -> None:
+        """The tests after it, and all daemons that they start, would be slow."""
+
+        class Case(SynchronousTestCase):
+            """Becomes idle."""
+
+            def runTest(self) -> None:
+                priorities.append(19)
+
+        priorities = [0]
+        self.patch(os, "nice", lambda _: priorities[-1])
+        result = TestResult()
+        Case().run(result)
+        ((_, error),) = result.errors
+        self.assertIn("another priority", str(error))
+
+
 class PollTests(SynchronousTestCase):
     """Polling of a condition."""
 

@@ -39,13 +39,18 @@ NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC).timestamp()
 
 
 class CliCase(SynchronousTestCase):
-    """Has a configuration."""
+    """Has a configuration.
+
+    :ivar idle: has an item for each command that runs at idle priority
+    """
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
         self.file = self.folder / "config.json"
         self.patch(config, "DEFAULT_CONFIG", str(self.folder / "default.json"))
+        self.idle: list[bool] = []
+        self.patch(pace, "be_idle", lambda: self.idle.append(True))
         self.write()
 
     def write(self, *buckets: object, **keys: object) -> None:
@@ -201,8 +206,6 @@ class UpkeepCase(CliCase):
         self.home = self.folder / "home"
         (self.home / ".filebucket").mkdir(parents=True)
         self.named, self.nameless = load(str(self.file)).buckets
-        self.idle: list[bool] = []
-        self.patch(pace, "be_idle", lambda: self.idle.append(True))
         self.patch(time, "sleep", lambda seconds: None)
 
     def put(
