@@ -550,38 +550,21 @@ class _Examination:
 
 
 def _try_store(config: Config, store: S3) -> tuple[str, None]:
-    """Use an object store, as the daemon does at its start, with the rights of the
-    home's owner.
+    """Use an object store, as the daemon does at its start and for the data of a file,
+    with the rights of the home's owner.
 
     :returns: risks, one per line
     :raises OperatorError: it cannot be used
     """
     # Slow imports, which only an object store needs.
     from filebucket.store.s3 import credentials, probe  # noqa: PLC0415
-    from filebucket.store.s3.interfaces import ObjectError  # noqa: PLC0415
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
 
     load_modules(store)
     become_owner_of(config.home, PRIVATE)
     who = credentials.read(store.credentials)
-    keys = Keys(store.prefix)
-    probe.check(store, who, keys)
-    names, data = (
-        probe.ProbedBucket(store, each, who)
-        for each in (store.names_bucket, store.data_bucket)
-    )
-    risks = []
-    with closing(names), closing(data):
-        try:
-            names.versioned()
-        except ObjectError as error:
-            risks.append(f"{names.place} may keep versions: {error}")
-        risks += [
-            f"{each.place}: {probe.DELETES}"
-            for each in (names, data)
-            if probe.may_delete(each, keys)
-        ]
-    return "\n".join(risks), None
+    found = probe.check(store, who, Keys(store.prefix), writes=True)
+    return "\n".join(found.risks), None
 
 
 def _unsealable(error: OSError) -> str:

@@ -80,7 +80,7 @@ def _object_storage(
 
     def check() -> str:
         try:
-            how = probe.check(s3, credentials(), keys)
+            how = probe.check(s3, credentials(), keys).how
         except OperatorError as error:
             raise ConfigError(path, [f"$.store.s3: {error}"]) from None
         return f"{how}, S3 buckets {s3.names_bucket} and {s3.data_bucket}"

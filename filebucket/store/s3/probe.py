@@ -1,22 +1,25 @@
-"""Checks at the start of the daemon that an object store can be used, and publishes
-atomically.
+"""Checks that an object store can be used, and publishes atomically: at the start of
+the daemon, and for ``filebucket check``.
 
-It leaves two small objects in the names bucket, always the same ones, since the daemon
-may not delete them. It makes its calls in threads, and waits for them: nothing else can
-be done before they have passed.
+They leave two small objects in the names bucket, and those of ``filebucket check`` one
+in the data bucket. These are always the same ones, since the daemon may not delete
+them. They make their calls in threads, and wait for them: nothing else can be done
+before they have passed.
 """
 
 from __future__ import annotations
 
 import secrets
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -54,6 +57,18 @@ HOW = "PUT with If-None-Match"
 log = Logger()
 
 
+@frozen
+class Probed:
+    """An object store that can be used.
+
+    :param how: how files are published, for the log
+    :param risks: what the operator should know, a line each
+    """
+
+    how: str
+    risks: tuple[str, ...] = ()
+
+
 class IProbed(IBlocking):
     """An S3 bucket, with the rights of the daemon."""
 
@@ -85,7 +100,10 @@ class ProbedBucket(Bucket):
         self._call("PUT", key, Answer.nothing, None, content, headers)
 
     def put(self, key: str, content: bytes) -> None:
-        self._call("PUT", key, Answer.nothing, None, content)
+        # S3 wants a checksum where an object lock protects new objects.
+        checksum = b64encode(sha256(content).digest()).decode("ascii")
+        headers = {"x-amz-checksum-sha256": checksum}
+        self._call("PUT", key, Answer.nothing, None, content, headers)
 
     def begin(self, key: str) -> str:
         def read(answer: Answer) -> str:
@@ -105,7 +123,7 @@ class ProbedBucket(Bucket):
         self._call("DELETE", keys.probe("nothing"), Answer.nothing)
 
 
-def within(seconds: float, check: Callable[[], str]) -> str:
+def within(seconds: float, check: Callable[[], T]) -> T:
     """The result of a check, which may take some time.
 
     :raises OperatorError: it fails, or takes too long
@@ -134,7 +152,7 @@ def _started(call: Callable[..., T], *args: object) -> Future[T]:
     return future
 
 
-def check(s3: S3, credentials: Credentials, keys: Keys) -> str:
+def check(s3: S3, credentials: Credentials, keys: Keys, writes: bool = False) -> Probed:
     """As :func:`probe`, with real S3 buckets.
 
     :raises OperatorError: also if it takes longer than :data:`LIMIT`
@@ -150,33 +168,40 @@ def check(s3: S3, credentials: Credentials, keys: Keys) -> str:
         for url in s3.endpoints
     }
     try:
-        return within(LIMIT, lambda: probe(names, data, keys, gateways))
+        return within(LIMIT, lambda: probe(names, data, keys, gateways, writes))
     finally:
         for each in (names, data, *gateways.values()):
             each.close()
 
 
 def probe(
-    names: IProbed, data: IProbed, keys: Keys, gateways: Mapping[str, IProbed]
-) -> str:
+    names: IProbed,
+    data: IProbed,
+    keys: Keys,
+    gateways: Mapping[str, IProbed],
+    writes: bool = False,
+) -> Probed:
     """Check that the S3 buckets can be used, and that a condition is heeded.
 
     :param gateways: the bucket of the records through each gateway, by its address
-    :returns: how files are published, for the log
+    :param writes: whether to write data, too: a daemon also starts if its store is full
     :raises OperatorError: they cannot be used
     """
     _check_reading(names, keys)
     _check_reading(data, keys)
-    _check_versions(names)
+    risks = [*_check_versions(names)]
     _check_condition(names, keys.probe("condition"))
     _check_gateways(gateways, keys)
     _check_parts(data, keys.probe("parts"))
+    if writes:
+        _check_writing(data, keys.probe("data"))
     for each in (names, data):
         if may_delete(each, keys):
             log.warn(
                 "{place}: {text}", event="store-deletes", place=each.place, text=DELETES
             )
-    return HOW
+            risks.append(f"{each.place}: {DELETES}")
+    return Probed(HOW, tuple(risks))
 
 
 def may_delete(bucket: IProbed, keys: Keys) -> bool:
@@ -199,7 +224,7 @@ def _check_reading(bucket: IProbed, keys: Keys) -> None:
         bucket.get(keys.probe("nothing"), 1)
 
 
-def _check_versions(names: IProbed) -> None:
+def _check_versions(names: IProbed) -> Iterator[str]:
     try:
         versioned = names.versioned()
     except DeniedError as error:
@@ -210,6 +235,7 @@ def _check_versions(names: IProbed) -> None:
             code=error.code,
             error=str(error),
         )
+        yield f"{names.place} may keep versions: {error}"
         return
     except ObjectError as error:
         raise OperatorError(f"{names.place}: {error}") from None
@@ -310,6 +336,15 @@ def _check_parts(data: IProbed, key: str) -> None:
         upload = data.begin(key)
     with _told(data, "s3:AbortMultipartUpload"):
         data.abandon(key, upload)
+
+
+def _check_writing(data: IProbed, key: str) -> None:
+    """Check that data can be stored: a store may have space for records only, such as
+    SeaweedFS without a volume for this S3 bucket.
+    """
+    with _told(data, "s3:PutObject"):
+        if not _shows(data, data, key):
+            raise OperatorError(f"{data.place} does not show what was written to it")
 
 
 @contextmanager

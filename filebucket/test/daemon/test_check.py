@@ -35,9 +35,8 @@ from filebucket.model.token import token_digest
 from filebucket.store import aside
 from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
 from filebucket.store.s3 import probe
-from filebucket.store.s3.blocking import Bucket
 from filebucket.store.s3.credentials import Credentials
-from filebucket.store.s3.interfaces import DeniedError
+from filebucket.store.s3.probe import Probed
 from filebucket.store.s3.records import Keys
 from filebucket.test.kit.catalogue import new_database
 from filebucket.test.kit.certificates import NOW, make_key, write_chain, write_pair
@@ -847,12 +846,8 @@ class StoreTests(CheckCase):
     def setUp(self) -> None:
         super().setUp()
         self.tried: list[tuple[S3, Credentials, Keys]] = []
-        self.patch(probe, "check", lambda *given: self.tried.append(given))
-        self.patch(Bucket, "versioned", lambda bucket: False)
-        self.deletable: set[str] = set()
-        self.patch(
-            probe, "may_delete", lambda bucket, keys: bucket.place in self.deletable
-        )
+        self.risks: tuple[str, ...] = ()
+        self.patch(probe, "check", self.probe)
         self.paths = {}
         for name in ("credentials", "delete_credentials"):
             path = self.folder / name
@@ -860,6 +855,11 @@ class StoreTests(CheckCase):
             path.chmod(0o600)
             self.paths[name] = str(path)
         self.owner = "root" if not os.geteuid() else pwd.getpwuid(os.geteuid())[0]
+
+    def probe(self, s3: S3, who: Credentials, keys: Keys, writes: bool) -> Probed:
+        self.assertTrue(writes)
+        self.tried.append((s3, who, keys))
+        return Probed("", self.risks)
 
     def with_store(self, **given: Any) -> list[tuple[str, str]]:
         """The findings, but that of a user who tests without root's rights."""
@@ -885,7 +885,7 @@ class StoreTests(CheckCase):
         self.assertEqual(Keys("a/"), keys)
 
     def test_cannot_be_used(self) -> None:
-        def fail(*given: object) -> None:
+        def fail(*given: object, writes: bool) -> None:
             raise OperatorError("S3 bucket names: 403 AccessDenied")
 
         self.patch(probe, "check", fail)
@@ -896,25 +896,11 @@ class StoreTests(CheckCase):
         self.assertEqual("wrong", level)
         self.assertIn("No such file or directory", text)
 
-    def test_unproven(self) -> None:
-        """What the credentials do not show may be otherwise."""
-
-        def fail(bucket: Bucket) -> bool:
-            raise DeniedError("403 AccessDenied", "AccessDenied")
-
-        self.patch(Bucket, "versioned", fail)
-        text = "S3 bucket names may keep versions: 403 AccessDenied"
-        self.assertEqual([("risky", f"$.store.s3: {text}")], self.with_store())
-
-    def test_may_delete(self) -> None:
-        """Each S3 bucket is named."""
-        self.deletable = {"S3 bucket names", "S3 bucket data"}
+    def test_risks(self) -> None:
+        """Those that the check of the store finds."""
+        self.risks = ("S3 bucket names may keep versions", "S3 bucket data: may delete")
         self.assertEqual(
-            [
-                ("risky", f"$.store.s3: S3 bucket {each}: {probe.DELETES}")
-                for each in ("names", "data")
-            ],
-            self.with_store(),
+            [("risky", f"$.store.s3: {each}") for each in self.risks], self.with_store()
         )
 
     def test_no_credentials_here(self) -> None:

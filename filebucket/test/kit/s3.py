@@ -63,8 +63,9 @@ class S3:
     :ivar url: its address
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, volumes: int = 100) -> None:
         """
+        :param volumes: it has at most; an S3 bucket that is written to takes several
         :raises SkipTest: SeaweedFS is not installed
         """
         program = found("weed", "SeaweedFS")
@@ -85,7 +86,7 @@ class S3:
                 *(program, "server", f"-dir={folder}", "-ip=127.0.0.1"),
                 *("-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={config}"),
                 *("-s3.iam.readOnly=false", "-s3.port.iceberg=0"),
-                *("-s3.port.lance=0", "-volume.max=100"),
+                *("-s3.port.lance=0", f"-volume.max={volumes}"),
                 *("-master.volumeSizeLimitMB=64", "-volume.port.public=0"),
                 *(f"-{name}={port}" for name, port in ports.items()),
             ],

@@ -6,9 +6,10 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 from abc import abstractmethod
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import botocore.session
 
@@ -434,6 +435,21 @@ class SeaweedStartTests(_Seaweed, _StartTests):
         users.put_user_policy(UserName=user, PolicyName="daemon", PolicyDocument=policy)
         key = users.create_access_key(UserName=user)["AccessKey"]
         return s3.Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def test_no_volume(self) -> None:
+        """The S3 bucket for names has taken all volumes. The daemon starts, since only
+        pushes need another one; check reports it.
+        """
+        small = s3.S3(self.folder / "small", volumes=2)
+        self.addCleanup(small.stop)
+        small.wait()
+        for bucket in (NAMES, DATA):
+            s3.create(small.url, bucket)
+        server = self.prepared(self.store(endpoints=[small.url])).start()
+        self.addCleanup(server.stop)
+        found = self.refused(server, sys.executable, "-m", "filebucket", "check")
+        reason = f"{urlsplit(small.url).netloc} answered 500 InternalError"
+        self.assertIn(f"wrong  $.store.s3: S3 bucket {DATA}: {reason}", found)
 
 
 class CephPushTests(_Ceph, _PushTests):

@@ -23,6 +23,7 @@ from filebucket.store.s3.interfaces import (
     UnsureError,
 )
 from filebucket.store.s3.probe import (
+    DELETES,
     HOW,
     RACERS,
     TRIES,
@@ -93,13 +94,17 @@ class ProbeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.names = ProbedMemory("S3 bucket names")
         self.data = ProbedMemory("S3 bucket data")
+        self.buckets = (self.names, self.data)
         self.gateways: dict[str, ProbedMemory] = {}
+        self.risks: tuple[str, ...] = ()
 
-    def probe(self) -> str:
-        return probe(self.names, self.data, KEYS, self.gateways)
+    def probe(self, writes: bool = False) -> str:
+        found = probe(self.names, self.data, KEYS, self.gateways, writes)
+        self.risks = found.risks
+        return found.how
 
-    def assert_fails(self, *wanted: str) -> None:
-        error = self.assertRaises(OperatorError, self.probe)
+    def assert_fails(self, *wanted: str, writes: bool = False) -> None:
+        error = self.assertRaises(OperatorError, self.probe, writes)
         for each in wanted:
             self.assertIn(each, str(error))
         self.assertEqual(1, len(str(error).splitlines()))
@@ -111,6 +116,34 @@ class ProbeTests(SynchronousTestCase):
         self.assertEqual({"p/probe/condition"}, set(self.names.objects))
         self.assertEqual(({}, set()), (self.data.objects, self.data.uploads))
         self.assertEqual(3 * (RACERS + 1), self.names.count("put"))
+        self.assertEqual((), self.risks)
+        # To try once tells enough.
+        self.assertEqual([3, 3], [each.count("delete") for each in self.buckets])
+
+    def test_writing(self) -> None:
+        """For check, one more object stays, with content that was written now."""
+        for _ in range(2):
+            self.assertEqual(HOW, self.probe(writes=True))
+        self.assertEqual({"p/probe/data"}, set(self.data.objects))
+        # Without a volume, SeaweedFS can still read, and begin an upload in parts.
+        full = UnsureError("s3.example.com answered 500 InternalError")
+        self.data.errors["put"] = [full]
+        self.assertEqual(HOW, self.probe())
+        self.assert_fails("S3 bucket data: s3.example.com answered 500", writes=True)
+        self.data.errors["put"] = [DENIED]
+        self.assert_fails("S3 bucket data", "needed: s3:PutObject", writes=True)
+
+    def test_written_not_shown(self) -> None:
+        """An object of an earlier check proves nothing."""
+        self.probe(writes=True)
+        content = self.data.objects["p/probe/data"]
+
+        def forget(call: str, key: str) -> None:
+            if call == "get" and key == "p/probe/data":
+                self.data.objects[key] = content
+
+        self.data.before = forget
+        self.assert_fails("data does not show what was written", writes=True)
 
     def test_condition_ignored(self) -> None:
         self.names.heeds = False
@@ -206,10 +239,12 @@ class ProbeTests(SynchronousTestCase):
         (event,) = events
         self.assertEqual("store-unproven", event["event"])
         self.assertIn("S3 bucket names keeps no versions: s3", formatEvent(event))
+        risk = f"S3 bucket names may keep versions: {DENIED}"
+        self.assertEqual((risk,), self.risks)
 
     def test_may_delete(self) -> None:
         """The daemon starts, and the log shows it."""
-        for bucket in (self.names, self.data):
+        for bucket in self.buckets:
             self.assertFalse(may_delete(bucket, KEYS))
             bucket.deletes = True
             with capturedLogs() as events:
@@ -217,6 +252,7 @@ class ProbeTests(SynchronousTestCase):
             (event,) = events
             self.assertEqual("store-deletes", event["event"])
             self.assertIn(f"{bucket.place}: the daemon's", formatEvent(event))
+            self.assertEqual((f"{bucket.place}: {DELETES}",), self.risks)
             bucket.deletes = False
 
     def test_may_delete_unknown(self) -> None:
