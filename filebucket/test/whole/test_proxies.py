@@ -347,7 +347,9 @@ class CaddyTests(DocumentCase, ProxyCase):
         self.assertEqual(200, self.push(*spoofed, f"{TOKEN}/spoofed")[0])
         server.wait_for(f"push .*name='spoofed' .* client={CLIENT}:0 ")
         server.stop()
-        status, _ = self.push("-T", str(self.file()), f"{TOKEN}/gone")
+        # Over HTTP/2, Caddy resets the stream of a request whose body it has not read,
+        # and curl may lose the answer (exit status 92).
+        status, _ = self.push("--http1.1", "-T", str(self.file()), f"{TOKEN}/gone")
         self.assertEqual(502, status)
         self.assertNotIn(TOKEN, self.output())
 
