@@ -19,13 +19,18 @@ from filebucket.model.place import PostgreSQL
 from filebucket.test.kit.catalogue import new_database
 from filebucket.test.kit.cluster import leads
 from filebucket.test.kit.postgres import Postgres
-from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
+from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes, hurried
 
 LEADS = "this daemon leads$"
 
 
 class NodesCase(SynchronousTestCase):
-    """Has a database, daemons, and a file to which their alert hooks write."""
+    """Has a database, daemons, and a file to which their alert hooks write.
+
+    :cvar command: starts a daemon, if not as usual
+    """
+
+    command: tuple[str, ...] = ()
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -56,7 +61,7 @@ class NodesCase(SynchronousTestCase):
             )
             line = f"{name} $FILEBUCKET_BUCKET $FILEBUCKET_NEW: $FILEBUCKET_TEXT"
             server.hook("alert", f'echo "{line}" >>{self.told}\n{alert}')
-            server.start()
+            server.start(*self.command)
 
     def leaders(self) -> list[str]:
         """The daemons that lead, as their logs say."""
@@ -225,6 +230,8 @@ class NodesTests(NodesCase):
 
 class DatabaseTests(NodesCase):
     """The database is stopped and started."""
+
+    command = hurried("catalogue.recorder", RETRY=1)
 
     def new_database(self) -> str:
         self.postgres = Postgres()
