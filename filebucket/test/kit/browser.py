@@ -159,6 +159,15 @@ class Browser:
         """Run the body of a function, and return its result."""
         return self._do("execute/sync", script=script, args=list(args))
 
+    def texts(self, selector: str) -> list[str]:
+        """The texts of the visible elements that the selector finds."""
+        found: list[str] = self.run(
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".filter((each) => each.checkVisibility()).map((each) => each.textContent)",
+            selector,
+        )
+        return found
+
     def wait(self, expression: str) -> Any:
         """Wait until an expression is true."""
         ends = time.monotonic() + PATIENCE

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from attrs import frozen
 
 from filebucket.test.kit.ceph import Ceph
 from filebucket.test.kit.nginx import shipped
 from filebucket.test.kit.postgres import Postgres
-from filebucket.test.kit.programs import TIED, Program, found, free_ports
+from filebucket.test.kit.programs import TIED, Program, found, free_ports, refuses
 from filebucket.test.kit.s3 import ACCOUNT, REGION
 from filebucket.test.kit.seaweedfs import SeaweedFS
 from filebucket.test.kit.server import (
@@ -193,15 +191,7 @@ class Cluster:
 
     def _passes(self) -> bool:
         """Whether HAProxy knows a daemon that accepts pushes."""
-        url = f"http://127.0.0.1:{self.port}/"
-        try:
-            with urlopen(url, timeout=PATIENCE):
-                return False
-        except HTTPError as error:
-            error.close()
-            return error.code == 403
-        except OSError:
-            return False
+        return refuses(f"http://127.0.0.1:{self.port}/")
 
 
 def leads(daemon: Server) -> bool:

@@ -64,14 +64,25 @@ def free_ports(count: int) -> list[int]:
 
 def answers(url: str) -> bool:
     """Whether an HTTP server answers, whatever the status."""
+    return _status(url) is not None
+
+
+def refuses(url: str) -> bool:
+    """Whether an HTTP server answers, and refuses a request without a token or key."""
+    return _status(url) == 403
+
+
+def _status(url: str) -> int | None:
+    """The status that a server answers with; None if there is no answer."""
     try:
-        with urlopen(url, timeout=PATIENCE):
-            return True
+        with urlopen(url, timeout=PATIENCE) as answer:
+            status: int = answer.status
+            return status
     except HTTPError as error:
         error.close()
-        return True
+        return error.code
     except OSError:
-        return False
+        return None
 
 
 class Program:

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 from attrs import frozen
 
-from filebucket.test.kit.programs import Program, found, free_ports
+from filebucket.test.kit.programs import Program, found, free_ports, refuses
 from filebucket.test.kit.server import PATIENCE
 
 
@@ -132,18 +132,6 @@ def shared() -> S3:
     atexit.register(server.stop)
     server.wait()
     return server
-
-
-def refuses(url: str) -> bool:
-    """Whether an S3 server answers, and refuses a request that is not signed."""
-    try:
-        with urlopen(url, timeout=PATIENCE):
-            return False
-    except HTTPError as error:
-        error.close()
-        return error.code == 403
-    except OSError:
-        return False
 
 
 def call(

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 from filebucket.test.kit.postgres import Postgres
-from filebucket.test.kit.programs import Program, answers, found, free_ports
-from filebucket.test.kit.s3 import accounts, create, refuses, remove_sockets
+from filebucket.test.kit.programs import Program, answers, found, free_ports, refuses
+from filebucket.test.kit.s3 import accounts, create, remove_sockets
 from filebucket.test.kit.server import PATIENCE, comes
 
 _IP = "127.0.0.1"

@@ -7,9 +7,6 @@ import errno
 import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
-
-from twisted.trial.unittest import SynchronousTestCase
 
 from filebucket.store import seal as module
 from filebucket.store.attributes import APPEND_ONLY, IMMUTABLE
@@ -25,18 +22,14 @@ from filebucket.store.seal import (
     sealing,
 )
 from filebucket.test.kit.sealed import MemoryAttributes, place_of
+from filebucket.test.store.test_remove import HomeCase
 
 
-class SealCase(SynchronousTestCase):
-    """Has a home with a bucket that has two files."""
+class SealCase(HomeCase):
+    """Seals the files of a bucket."""
 
     def setUp(self) -> None:
-        self.home = Path(self.mktemp())
-        (self.home / ".filebucket").mkdir(parents=True)
-        self.bucket = self.home / "web01"
-        self.bucket.mkdir()
-        for name in ("a", "b"):
-            (self.bucket / name).write_bytes(b"content")
+        super().setUp()
         self.attributes = MemoryAttributes()
         # All files are older.
         self.before = time.time() + 60

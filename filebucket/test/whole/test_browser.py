@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC
 from functools import wraps
 from typing import Any, TypeVar
@@ -243,14 +243,9 @@ class ChromiumCase(TestCase):
         """The browser's console is empty."""
         self.assertEqual([], self.browser.complaints())
 
-    def texts(self, selector: str) -> Sequence[str]:
-        """The text of these elements."""
-        found: list[str] = self.browser.run(
-            "return [...document.querySelectorAll(arguments[0])]"
-            ".filter((each) => each.checkVisibility()).map((each) => each.textContent)",
-            selector,
-        )
-        return found
+    def texts(self, selector: str) -> list[str]:
+        """The texts of the visible elements that the selector finds."""
+        return self.browser.texts(selector)
 
 
 class ShowingTests(ChromiumCase):

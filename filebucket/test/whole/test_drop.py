@@ -105,13 +105,8 @@ class DropCase(IntegrationCase):
         self.browser.wait(f"document.querySelector('progress').value >= {share}")
 
     def texts(self, selector: str) -> list[str]:
-        """The texts of the visible elements."""
-        found: list[str] = self.browser.run(
-            "return [...document.querySelectorAll(arguments[0])]"
-            ".filter((each) => each.checkVisibility()).map((each) => each.textContent)",
-            selector,
-        )
-        return found
+        """The texts of the visible elements that the selector finds."""
+        return self.browser.texts(selector)
 
     def throttle(self, rate: int = -1, offline: bool = False) -> None:
         """Limit the line of the browser, or cut it.
