@@ -122,8 +122,7 @@ deb:
 	.ci/deb $(DEBIAN_ROOTS) dist
 
 check-deb: deb $(VENV)/weed
-	.ci/check-deb $(DEBIAN_ROOTS) dist/file-bucket_*_all.deb \
-	    dist/file-bucket-client_*_all.deb $(BIN)/weed $(PREVIOUS)
+	.ci/check-deb $(DEBIAN_ROOTS) dist $(BIN)/weed $(PREVIOUS)
 
 check-deb-tools: deb
 	.ci/check-deb-tools $(DEBIAN_ROOTS) dist
