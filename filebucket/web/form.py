@@ -1,9 +1,10 @@
 """The ``file`` part of a multipart/form-data body, as a stream.
 
-``multipart``'s push parser finds the boundaries. This module feeds it the body as it
-arrives, skips other parts up to a limit, and returns the ``file`` part as a name and a
-stream of chunks. The stream ends only after the whole form was read: so a second
-``file``, or a missing final boundary, is found before anything is published.
+``multipart``'s push parser finds the parts and their headers. This module feeds it the
+body as it arrives, skips other parts up to a limit, and returns the ``file`` part as a
+name and a stream of chunks. The parser does not see the content of that part, which
+:class:`_Content` finds faster. The stream ends only after the whole form was read: so a
+second ``file``, or a missing final boundary, is found before anything is published.
 
 Only forms of RFC 7578 are supported: no nesting, no transfer encodings.
 """
@@ -38,6 +39,7 @@ MOST_OVERHEAD = MOST_SKIPPED + MOST_PARTS * (MOST_PART_HEADERS + 100)
 """Largest size of a form without its file, in bytes."""
 
 _EMPTY_LINE = b"\r\n\r\n"
+_EXTRA_BYTES = "malformed form: extra bytes on a boundary line"
 _MOST_BOUNDARY = 70  # RFC 2046, 5.1.1
 
 Batches: TypeAlias = AsyncIterator[Sequence[bytes]]
@@ -112,6 +114,7 @@ class _Form:
         self._closing = len(boundary) + 8
         self._delimiter = f"\r\n--{boundary}".encode("ascii")
         self._edge = b""
+        self._content: _Content | None = None
         self._fed = 0
         self._cuts_left = MOST_CUTS
         self._skipped = 0
@@ -139,6 +142,9 @@ class _Form:
                         _check_file(event)
                         name, size = _file_name(event), self._size_left()
                         rest = events[position + 1 :]
+                        if self._cuts_left and not _has_length(event):
+                            # The parser has got nothing after the headers.
+                            self._content = _Content(self._delimiter)
                         more = b"".join(pieces)
                         if more:  # the parser takes an empty piece for the end
                             rest += self._feed([more])
@@ -186,7 +192,14 @@ class _Form:
         try:
             for chunk in chunks:
                 self._fed += len(chunk)
-                for event in self._parser.parse(chunk):
+                rest = chunk
+                if self._content is not None:
+                    events += self._content.take(chunk)
+                    rest = self._content.rest
+                    if not rest:
+                        continue
+                    self._content = None
+                for event in self._parser.parse(rest):
                     if isinstance(event, MultipartSegment):
                         _check_headers(event)
                         self._edge = b"\r\n"
@@ -209,7 +222,7 @@ class _Form:
         reach = len(self._delimiter) - 1
         edge = self._edge + data[:reach]
         if self._delimiter in edge or (_MISSES_LINES and self._delimiter in data):
-            raise Refusal(400, "malformed form: extra bytes on a boundary line")
+            raise Refusal(400, _EXTRA_BYTES)
         self._edge = bytes(edge[-reach:] if len(data) < reach else data[-reach:])
 
     def check_overhead(self, size: int) -> None:
@@ -224,6 +237,45 @@ class _Form:
             self._parser.close()
         except MultipartError:
             raise Refusal(400, "the form has no final boundary") from None
+
+
+class _Content:
+    """Content up to the boundary after it.
+
+    ``multipart`` searches with ``find``, which takes twice the time of ``rfind`` if
+    there is no boundary. Version 1.2.1 also copies all content three times.
+
+    :ivar rest: the boundary and what follows, once it has arrived
+    """
+
+    def __init__(self, delimiter: bytes) -> None:
+        self._delimiter = delimiter
+        # The line end of the headers: no boundary may follow it.
+        self._held = b"\r\n"
+        self._before = len(self._held)
+        self.rest = b""
+
+    def take(self, chunk: bytes) -> list[bytes]:
+        """The content that is certain now.
+
+        :raises Refusal: the content begins with a boundary
+        """
+        data = self._held + chunk
+        end = data.rfind(self._delimiter)
+        if end >= 0:
+            end = data.find(self._delimiter)
+            self.rest = data[end:]
+            if end < self._before:
+                raise Refusal(400, _EXTRA_BYTES)
+        else:
+            # A boundary may begin with the last CR; it contains only one.
+            end = data.rfind(b"\r", -len(self._delimiter))
+            if end < 0 or not self._delimiter.startswith(data[end:]):
+                end = len(data)
+        self._held = data[end:]
+        content = data[self._before : end]
+        self._before = max(self._before - end, 0)
+        return [content] if content else []
 
 
 def _misses_lines() -> bool:
@@ -264,6 +316,11 @@ def _check_headers(part: MultipartSegment) -> None:
     if encoding not in ("7bit", "8bit", "binary"):
         reason = "malformed form: Content-Transfer-Encoding is not supported"
         raise Refusal(400, reason)
+
+
+def _has_length(part: MultipartSegment) -> bool:
+    """Whether the parser compares the part with a length."""
+    return any(name.lower() == "content-length" for name, _ in part.headerlist)
 
 
 def _check_file(part: MultipartSegment) -> None:

@@ -170,6 +170,13 @@ class CutTests(FormCase):
         data = whole(field(CONTENT), field(b""), file())
         self.assert_same(data, Found("db.sql.gz", len(CONTENT), CONTENT))
 
+    def test_many_empty_lines_before(self) -> None:
+        """More of them than the form is cut at."""
+        data = whole(field(b"\r\n\r\n" * (form.MOST_CUTS + 1)), file())
+        for batches in [[data]], *in_two(data):
+            found = self.found(batches)
+            self.assertEqual(("db.sql.gz", CONTENT), (found.name, found.content))
+
     def test_fields_after(self) -> None:
         """If fields follow the file, its size is unknown if they arrive together with
         it, else assumed too large.
