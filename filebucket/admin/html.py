@@ -1,4 +1,5 @@
-"""The page as HTML, rendered from ``templates/``, which are compiled at import.
+"""The page as HTML, rendered from ``templates/``, most of which are compiled for the
+first page.
 
 Every text is escaped, so no name from a client can become an element, an attribute or a
 script. A state is a word and a shape, never only a color. The page uses no inline style
