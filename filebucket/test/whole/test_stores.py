@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 from filebucket.test.kit.integration import need
@@ -78,25 +79,21 @@ class ObjectStoreTests(PageCase):
             )
             for each in self.listed()
         ]
-        create, policy, account, keys, modes, config, check, units, *rest = texts
+        create, policy, users, account, keys, modes, config, check, units, *rest = texts
         restore, sweep, rule, set_rule, lock = rest
         key = json.loads(account)["identities"][0]
         key["credentials"] = [{"accessKey": ACCOUNT.key, "secretKey": ACCOUNT.secret}]
         self.assertEqual(json.loads(accounts())["identities"][0], key)
         self.succeeds(create)
-        deletes = policy.replace('"s3:GetObject"', '"s3:GetObject", "s3:DeleteObject"')
-        for name, text in (("s3", policy), ("s3-delete", deletes)):
-            (self.work / "policy.json").write_text(text)
-            user = f"--user-name {name}"
-            self.succeeds(
-                f"aws iam create-user {user}\n"
-                f"aws iam put-user-policy {user} --policy-name policy"
-                " --policy-document file://policy.json"
+        (self.work / "daemon.json").write_text(policy)
+        printed = self.succeeds(users)
+        for name in ("s3", "s3-delete"):
+            made = re.search(
+                r'"AccessKeyId": "(.+)"[^}]*"SecretAccessKey": "(.+)"', printed
             )
-            made = self.succeeds(f"aws iam create-access-key {user}")
-            key = json.loads(made)["AccessKey"]
-            given = keys.replace("...", key["AccessKeyId"], 1)
-            given = given.replace("...", key["SecretAccessKey"])
+            assert made is not None
+            printed = printed[made.end() :]
+            given = keys.replace("...", made[1], 1).replace("...", made[2])
             (self.config.parent / name).write_text(given)
         self.succeeds(modes)
         self.start(buckets=[WEB01, DB01], store=json.loads(config)["store"])
