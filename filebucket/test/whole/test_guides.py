@@ -27,7 +27,8 @@ class TutorialTests(DocumentCase, MachineCase):
             need(program)
         self.configure()
         self.home.chmod(0o700)
-        (self.root / "srv").mkdir()
+        for name in ("srv", "var/tmp"):
+            (self.root / name).mkdir()
         hooks = self.root / "usr/share/doc/file-bucket/examples/hooks"
         hooks.parent.mkdir(parents=True)
         hooks.symlink_to(TREE / "hooks")
@@ -70,6 +71,7 @@ class TutorialTests(DocumentCase, MachineCase):
             command = f"TOKEN={self.token}"
         state = shlex.quote(str(self.root / "run/state"))
         script = command.replace("127.0.0.1:1234", f"127.0.0.1:{self.port}")
+        script = script.replace("/usr/local/bin/dump", f"{self.root}/bin/dump")
         script = (
             f"exec 2>&1; touch {state}; . {state} || cd; set +e\n"
             + script.replace("--expect 1m", "--expect 1s")
@@ -247,11 +249,17 @@ class ScriptTests(PageCase):
         )
         self.succeeds(f"sqlite3 /srv/shop.db '{fill}'")
         self.environ["FILEBUCKET_URL"] = self.url
-        script = self.script("SQLite", "#!", page).replace("/var/", f"{self.root}/var/")
+        script = self.script("SQLite", "#!", page)
         push = self.script("SQLite", "filebucket-push", page)
         last = 'cat "$folder/copy"'
         self.assertIn(last, script)
         text = script.replace(last, 'sqlite3 "$folder/copy" .dump')
+        # The tutorial has the same.
+        tutorial = (TREE / "docs/tutorial.rst").read_text()
+        self.assertIn(text, re.sub("(?m)^    ", "", tutorial))
+        script, text = (
+            each.replace("/var/", f"{self.root}/var/") for each in (script, text)
+        )
         for suffix, dump in ((".db", script), (".sql", text)):
             self.program("dump-sqlite", dump)
             self.succeeds(push.replace(".db'", f"{suffix}'"))
@@ -269,7 +277,12 @@ class ScriptTests(PageCase):
         self.assertIn("shop-", self.succeeds(check.replace(" shop", " web01")))
         whole = (srv / "shop.db").read_bytes()
         half = len(whole) // 2
-        for damaged in (b"no database" * 1000, whole[:half] + bytes(half), None):
+        for damaged in (
+            b"no database" * 1000,
+            whole[:half] + bytes(half),
+            whole[:half],
+            None,
+        ):
             (srv / "shop.db").unlink()
             if damaged is not None:
                 (srv / "shop.db").write_bytes(damaged)
