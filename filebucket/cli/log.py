@@ -253,7 +253,7 @@ _REFUSALS = (
     Column("CLIENT", below=True),
     Column("REQUEST", optional=1),
     Column("STATUS", right=True),
-    Column("REASON", text=20),
+    Column("REASON", text=52),
 )
 
 

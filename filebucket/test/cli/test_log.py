@@ -104,26 +104,33 @@ class LogTests(CatalogueCase):
         )
 
     def test_refused_in_80_columns(self) -> None:
-        """The client stays: other columns make room, or a row has a second line."""
+        """A row has a second line for the client and the whole reason. The request
+        makes room.
+        """
         key = self.buckets["web01"].key
-        reason = "a file with that name already exists"
-        self.refuse(key, "a.gz", 0, reason=reason)
+        given = {"request": "c6e4a7106f8285a4"}
+        reason = "only POST and PUT are allowed; files cannot be read"
+        self.refuse(key, "a.gz", 0, reason=reason, **given)
         expected = """
-            TIME                 BUCKET  NAME  CLIENT          STATUS  REASON
-            2026-11-24 08:59:00  web01   a.gz  192.0.2.7:5000     405  a file with that name
-                                                                       already exists
+            TIME                 BUCKET  NAME  SIZE
+                CLIENT          STATUS  REASON
+            2026-11-24 08:59:00  web01   a.gz   0 B
+                192.0.2.7:5000     405  only POST and PUT are allowed; files cannot be read
         """  # noqa: E501
         found = self.prints(0, "log", "--refused", columns=80)
         self.assertEqual(block(expected), found)
         name = "customers-production-2026-11-24.sql.zst"
-        self.refuse(key, name, 0, client="192.168.100.20:51234", reason=reason)
+        client = "[2001:db8:1234:5678::17]:51234"
+        self.refuse(key, name, 0, client=client, reason=reason, **given)
         expected = """
-            TIME                 BUCKET  NAME                                     SIZE
-                CLIENT                REQUEST  STATUS  REASON
-            2026-11-24 08:59:00  web01   a.gz                                      0 B
-                192.0.2.7:5000        r2          405  a file with that name already exists
-            2026-11-24 08:59:00  web01   customers-production-2026-11-24.sql.zst   0 B
-                192.168.100.20:51234  r2          405  a file with that name already exists
+            TIME                 BUCKET  NAME
+                CLIENT                          STATUS  REASON
+            2026-11-24 08:59:00  web01   a.gz
+                192.0.2.7:5000                     405  only POST and PUT are allowed; files
+                                                        cannot be read
+            2026-11-24 08:59:00  web01   customers-production-2026-11-24.sql.zst
+                [2001:db8:1234:5678::17]:51234     405  only POST and PUT are allowed; files
+                                                        cannot be read
         """  # noqa: E501
         found = self.prints(0, "log", "--refused", columns=80)
         self.assertEqual(block(expected), found)
