@@ -1,4 +1,4 @@
-"""Look for problems of the buckets and of the server, once a minute."""
+"""Look for problems of the buckets and of the server, at least once a minute."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ from filebucket.model.problem import CRITICAL, Kind, Problem
 
 LOOK_EVERY = 60.0
 """Seconds between two looks."""
+
+LOOK_AGAIN = 10.0
+"""Seconds between two looks while the object store is down. Pushes succeed as soon as
+it is back: status and the page must not contradict them for long."""
 
 PATIENCE = 30.0
 """Seconds that each part of a look may take. A part that takes longer goes on, and the
@@ -130,7 +134,9 @@ class Watch(Service):
     def _looked(self, result: None) -> None:
         # Not at fixed times: a disk that hangs must not queue looks.
         if self.running:
-            self._timer.set(LOOK_EVERY, self._tick)
+            down = any(each.kind is Kind.STORE for each in self.problems)
+            every = min(LOOK_EVERY, LOOK_AGAIN) if down else LOOK_EVERY
+            self._timer.set(every, self._tick)
 
     async def _look(self) -> None:
         others = [problem for each in self._checks if (problem := await each.ask())]

@@ -12,9 +12,9 @@ from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.interfaces import IView
 from filebucket.catalogue.journal import Journal
 from filebucket.catalogue.view import View
-from filebucket.daemon.watch import LOOK_EVERY, Watch
+from filebucket.daemon.watch import LOOK_AGAIN, LOOK_EVERY, Watch
 from filebucket.model.filesystem import Filesystem
-from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem
+from filebucket.model.problem import CRITICAL, WARNING, Kind, Problem, store_outage
 from filebucket.model.records import Refused
 from filebucket.test.daemon.test_alerts import BUCKET, NOW
 from filebucket.test.kit.catalogue import new_home, opened
@@ -101,6 +101,17 @@ class WatchTests(SynchronousTestCase):
         self.disk = OSError(5, "Input/output error")
         self.assertEqual([("full", "web01", 2)], self.look())
         self.assertEqual([], list(self.watch.problems))
+
+    def test_store(self) -> None:
+        """While the object store is down, the next look is earlier."""
+        self.extra = store_outage("no answer")
+        self.assertEqual([("store", "", 2)], self.look())
+        self.clock.advance(LOOK_AGAIN)
+        self.assertEqual(3, len(self.looks))
+        self.extra = None
+        self.clock.advance(LOOK_AGAIN)
+        self.assertEqual([], self.looks[-1])
+        self.assertEqual([], self.look())
 
     def test_catalogue(self) -> None:
         """Two errors in a row count; other problems stay as they were."""
