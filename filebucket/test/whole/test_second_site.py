@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from filebucket.test.kit.blocks import DocumentCase
 from filebucket.test.kit.integration import need
 from filebucket.test.kit.machine import MachineCase
-from filebucket.test.kit.s3 import ACCOUNT, REGION, S3, Credentials
+from filebucket.test.kit.s3 import ACCOUNT, S3, Credentials
 from filebucket.test.kit.server import OTHER, TOKEN
 
 RCLONE = "Copy with rclone"
@@ -54,10 +54,12 @@ class LockCase(DocumentCase, MachineCase):
         self.push(OTHER, **FILES)
         self.push(TOKEN, other=b"other\n")
         self.s3.wait()
-        self.aws(self.script("Create the bucket"))
         heading = "Create credentials that cannot delete"
         (self.work / "add-only.json").write_text(self.script(heading, "{"))
-        printed = self.aws(self.script(heading, "aws"))
+        create = self.script("Create the bucket")
+        self.aws(create)
+        exports, _, _ = create.partition("\n")
+        printed = self.aws(f"{exports}\n{self.script(heading, 'aws')}")
         key = json.loads(printed[printed.rindex('{\n    "AccessKey"') :])["AccessKey"]
         self.stolen = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
@@ -76,7 +78,6 @@ class LockCase(DocumentCase, MachineCase):
             script,
             AWS_ACCESS_KEY_ID=ACCOUNT.key,
             AWS_SECRET_ACCESS_KEY=ACCOUNT.secret,
-            AWS_DEFAULT_REGION=REGION,
         )
 
     def versions(self) -> set[tuple[str, str]]:

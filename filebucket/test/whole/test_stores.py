@@ -66,8 +66,6 @@ class ObjectStoreTests(PageCase):
         self.environ |= {
             "AWS_ACCESS_KEY_ID": ACCOUNT.key,
             "AWS_SECRET_ACCESS_KEY": ACCOUNT.secret,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": s3.url,
         }
         # Before 2.13, aws does not know the variable.
         aws = 'exec /usr/bin/env -u AWS_ENDPOINT_URL "$AWS" --endpoint-url'
@@ -86,7 +84,9 @@ class ObjectStoreTests(PageCase):
         self.assertEqual(json.loads(accounts())["identities"][0], key)
         self.succeeds(create)
         (self.work / "daemon.json").write_text(policy)
-        printed = self.succeeds(users)
+        exports, _, _ = create.partition("\n")
+        printed = self.succeeds(f"{exports}\n{users}")
+        self.environ |= {"AWS_ENDPOINT_URL": s3.url, "AWS_DEFAULT_REGION": REGION}
         for name in ("s3", "s3-delete"):
             made = re.search(
                 r'"AccessKeyId": "(.+)"[^}]*"SecretAccessKey": "(.+)"', printed
