@@ -3,7 +3,7 @@
 #
 # Install  copy or symlink it as /etc/file-bucket/alert.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); fold, sed, tr
+# Needs    a sendmail (in the systemd service only msmtp); fold, sed, tr
 # Answers  status 0 if the mailer accepted it; otherwise 1: it is called again later
 #
 # Called as: alert.sh BUCKET SERIES OLD-STATE NEW-STATE

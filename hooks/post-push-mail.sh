@@ -3,7 +3,7 @@
 #
 # Install  copy or symlink it as /etc/file-bucket/post-push.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); sha256sum, tr, wc
+# Needs    a sendmail (in the systemd service only msmtp); sha256sum, tr, wc
 # Answers  the daemon's own line, so that "curl ... | sha256sum -c" still works; status
 #          1 if the mailer failed
 #

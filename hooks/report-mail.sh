@@ -3,7 +3,7 @@
 #
 # Install  copy or symlink it as /etc/file-bucket/report.sh
 # Set      MAIL_TO, MAIL_FROM; SENDMAIL, if it is not "sendmail", such as msmtp
-# Needs    sendmail (of Postfix, Exim, nullmailer or msmtp); cat, tr
+# Needs    a sendmail (in the systemd service only msmtp); cat, tr
 # Answers  status 0 if the mailer accepted it; otherwise 1
 #
 # Called as: filebucket report | report.sh

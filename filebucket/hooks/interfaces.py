@@ -96,7 +96,7 @@ class Alert:
     :param again: when this was last reported, in a reminder
     :param since: when the change happened; times are in RFC 3339
     :param due: when the series becomes or became late
-    :param expect: the bucket's schedule, as configured
+    :param expect: the bucket's schedule, as configured, if a push is expected
     :param last: time of the last push
     :param last_name: the name of its file, without tokens
     :param last_size: its bytes

@@ -230,6 +230,13 @@ class TellTests(AlertsCase):
         for value in (alert.due, alert.last, alert.last_name, alert.last_size):
             self.assertEqual("", value)
 
+    def test_not_expected(self) -> None:
+        """The schedule of its bucket is for other series."""
+        self.store.put(series(state=State.FRESH, due=math.inf, told=State.FAILED))
+        self.alerts.look()
+        (alert,) = self.hooks.alerts
+        self.assertEqual(("fresh", ""), (alert.new, alert.expect))
+
     def test_end_of_time(self) -> None:
         self.store.put(series(due=1e14))
         self.alerts.look()
