@@ -21,6 +21,7 @@ import click
 from attrs import evolve
 
 from filebucket.base.errors import ConfigError
+from filebucket.base.fs import free_bytes
 from filebucket.base.text import counted, printable, rfc3339, size_text, time_text
 from filebucket.catalogue.database import CatalogueError
 from filebucket.catalogue.rows import RECEIVED
@@ -51,8 +52,14 @@ LIMIT = 50
 """Number of pushes or refusals without --limit and --since."""
 MOST_PUSHES = 100_000
 """Maximum of --limit: a push takes more than a kilobyte of memory."""
+LEAST_FREE = 1024 * 1024
+"""Free bytes with which the daemon can always write to its catalogue."""
 PACE = 1.0
 """Seconds between two reads of --follow."""
+_LAGS = (
+    "the disk of home is full: pushes and refusals are listed when there is space again,"
+    " see the daemon's log until then"
+)
 
 
 @click.command(short_help="List recent pushes, newest last.")
@@ -111,6 +118,8 @@ def log(
     )
     most = limit or (LIMIT if since is None else MOST_PUSHES)
     show = _Output(settings, refused, as_json).show
+    if settings.lags():
+        click.echo(f"Warning: {_LAGS}", err=True)
     try:
         if follow:
             # Python's handler raises an exception, which is lost if it comes while an
@@ -172,6 +181,17 @@ class _Settings:
     def catalogue(self) -> AbstractContextManager[View]:
         """Opens the catalogue."""
         return open_catalogue(self._config, View)
+
+    def lags(self) -> bool:
+        """Whether the daemon can add nothing to a catalogue in the home."""
+        if self._config.catalogue is not None:
+            return False
+        try:
+            found = os.statvfs(self._config.home)
+        except OSError:
+            # To open the catalogue will fail with the reason.
+            return False
+        return free_bytes(found) < LEAST_FREE
 
     def refresh(self) -> None:
         """Mask the tokens of new buckets, too."""

@@ -233,10 +233,23 @@ class CatalogueTests(RealCase):
             "catalogue: cannot be written \\(pushes are not affected\\): .*full"
         )
         self.assert_empty("g1")
+        self.assertIn("Warning: the disk of home is full", self.list_refusals(server))
         filler.unlink()
         self.assert_pushes("last")
         server.wait_for("catalogue: can be written again")
         self.assert_entered()
+        self.assertEqual("", self.list_refusals(server))
+
+    def list_refusals(self, server: Server) -> str:
+        """The warnings of ``filebucket log --refused``."""
+        command = [sys.executable, "-m", "filebucket", "log", "--refused"]
+        done = subprocess.run(
+            [*command, "--config", str(server.config_file)],
+            capture_output=True,
+            check=True,
+            timeout=PATIENCE,
+        )
+        return done.stderr.decode()
 
     def assert_empty(self, name: str) -> None:
         self.assertEqual(200, self.push(name, b""))
