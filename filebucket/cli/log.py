@@ -57,8 +57,8 @@ LEAST_FREE = 1024 * 1024
 PACE = 1.0
 """Seconds between two reads of --follow."""
 _LAGS = (
-    "the disk of home is full: pushes and refusals are listed when there is space again,"
-    " see the daemon's log until then"
+    "the disk of home is full: the latest pushes and refusals may be missing here until"
+    " there is space again; the daemon's log has them"
 )
 
 
