@@ -488,7 +488,8 @@ class OtherDocumentTests(ExampleCase):
         script = self.script("Push from cron", "#!", "pushing.rst")
         script = script.replace("http://backup:1234", server.url)
         script = script.replace("/root/.file-bucket", str(self.token))
-        dumps = '[ "$1 $2 $4" = "-Fc -f shop" ] && echo dump >"$3"'
+        script = script.replace("/usr/sbin/runuser", "runuser")
+        dumps = '[ "$*" = "-Fc shop" ] && echo dump'
         no_route = "echo connecting >&2; echo no route >&2; exit 1"
         self.program("pg_dump", f"{dumps}; {no_route}")
         done = self.sh(server, script)
