@@ -221,6 +221,9 @@ def uploads(scale: Scale, tools: Path) -> Case:
 
 
 CLIENTS = 1000
+FOR_ALL = 2 * CLIENTS
+"""Connections with which all clients can push to one bucket, which may have three
+quarters of all pushes."""
 
 
 def idle(scale: Scale, tools: Path) -> Case:
@@ -255,7 +258,7 @@ def many(scale: Scale, tools: Path) -> Case:
 
 def _beside_c(given: Mapping[str, Load], tools: Path) -> list[ServerTurn]:
     return [
-        ServerTurn(FILE_BUCKET, servers.file_bucket, given),
+        ServerTurn(FILE_BUCKET, partial(servers.file_bucket, max_connections=FOR_ALL), given),
         ServerTurn(FLOOR, servers.floor(tools), given),
         ServerTurn("nginx", servers.nginx, given),
     ]
@@ -763,8 +766,7 @@ def s3_many(scale: Scale, tools: Path) -> Case:
         [
             ServerTurn(
                 FILE_BUCKET,
-                # One bucket must not have all pushes.
-                servers.file_bucket_s3(engine.urls[:1], max_connections=2 * CLIENTS),
+                servers.file_bucket_s3(engine.urls[:1], max_connections=FOR_ALL),
                 {load: partial(trickle, tools, CLIENTS, rate, scale.seconds)},
             )
         ],
