@@ -257,8 +257,9 @@ def many(scale: Scale, tools: Path) -> Case:
 
 
 def _beside_c(given: Mapping[str, Load], tools: Path) -> list[ServerTurn]:
+    file_bucket = partial(servers.file_bucket, max_connections=FOR_ALL)
     return [
-        ServerTurn(FILE_BUCKET, partial(servers.file_bucket, max_connections=FOR_ALL), given),
+        ServerTurn(FILE_BUCKET, file_bucket, given),
         ServerTurn(FLOOR, servers.floor(tools), given),
         ServerTurn("nginx", servers.nginx, given),
     ]
