@@ -19,7 +19,7 @@ from filebucket.base.threads import Threads, beside_pushes
 from filebucket.catalogue.leader import ALONE, Leader, Leadership
 from filebucket.config.config import Config
 from filebucket.daemon.applied import shared_settings
-from filebucket.model.node import NodeReport, gone_nodes
+from filebucket.model.node import NodeReport, gone_nodes, is_compared
 from filebucket.model.place import PostgreSQL
 from filebucket.model.problem import CRITICAL, Kind, Problem
 from filebucket.model.registry import Registry
@@ -96,7 +96,11 @@ class Member:
 
     def see(self, problems: Sequence[Problem]) -> None:
         """These are all problems that exist now."""
-        own = tuple(each for each in problems if self.name and each.node == self.name)
+        own = tuple(
+            each
+            for each in problems
+            if self.name and each.node == self.name and not is_compared(each)
+        )
         self._report = evolve(self._report, problems=own)
         gone = gone_nodes(problems)
         new, self._gone = gone - self._gone, gone

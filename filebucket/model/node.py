@@ -162,6 +162,14 @@ def gone_nodes(problems: Sequence[Problem]) -> frozenset[str]:
     )
 
 
+def is_compared(problem: Problem) -> bool:
+    """Whether :func:`node_problems` found it by comparing the daemons: so every daemon
+    finds it, also about itself right after a crash.
+    """
+    levels = {_DIFFERS, _IS_GONE, _NONE_LEFT}
+    return problem.kind is Kind.NODE and problem.level in levels
+
+
 def of_node(problem: Problem, node: str) -> Problem:
     """A problem of the server as one of this daemon.
 

@@ -178,6 +178,16 @@ class MemberTests(SynchronousTestCase):
         self.member.see([])
         self.assertEqual((), self.node().report.problems)
 
+    def test_back(self) -> None:
+        """After a crash it finds itself gone at first, and does not report that: the
+        others know.
+        """
+        self.start()
+        problems = list(node_problems([node("a", 99.0), node("b")], NOW))
+        self.assertEqual(["a"], [each.node for each in problems if each.node])
+        self.member.see([FULL, *problems])
+        self.assertEqual((FULL,), self.node().report.problems)
+
     def test_lost(self) -> None:
         """What a daemon that is gone had not written has to be looked for, once."""
         problems = list(node_problems([node("a"), node("b", 99.0)], NOW))
