@@ -392,7 +392,7 @@ def _of_server(view: IView, known: Known, full_at: float | None) -> Iterator[Pro
 
 def find_problems(view: IView, known: Known) -> list[Problem]:
     """All problems, as :func:`make_overview` finds them, but for less: most buckets
-    have none.
+    have none; and without what this daemon has reported.
 
     :raises CatalogueError: the catalogue cannot be read
     """
@@ -403,7 +403,7 @@ def find_problems(view: IView, known: Known) -> list[Problem]:
     quotas = [each.key for each in known.buckets if each.quota is not None]
     totals = {each.bucket: each for each in view.totals({*quotas, *refused})}
     found = [*of_server(view, known, full_at), *known.problems]
-    found += node_problems(view.nodes(known.now), known.now)
+    found += node_problems(view.nodes(known.now), known.now, known.node)
     copies = _copies(view)
     for bucket in known.buckets:
         key = bucket.key

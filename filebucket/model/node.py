@@ -120,10 +120,14 @@ def difference(node: Node, other: Node) -> str:
     return " and ".join(parts)
 
 
-def node_problems(nodes: Sequence[Node], now: float) -> Iterator[Problem]:
+def node_problems(
+    nodes: Sequence[Node], now: float, own: str = ""
+) -> Iterator[Problem]:
     """Daemons that are gone, and those that differ from the one that leads.
 
     :param now: seconds since the epoch
+    :param own: the daemon that asks, whose own report is left out: it would report for
+        ever what it has reported once
     """
     alive = [each for each in nodes if each.is_alive(now)]
     for each in nodes:
@@ -135,8 +139,9 @@ def node_problems(nodes: Sequence[Node], now: float) -> Iterator[Problem]:
         yield Problem(Kind.NODE, CRITICAL, NOT_LED)
     first = leader or next(iter(alive), None)
     for each in alive:
-        # Such as that another daemon has the same name.
-        yield from (one for one in each.report.problems if one.kind is Kind.NODE)
+        if each.name != own:
+            # Such as that another daemon has the same name.
+            yield from (one for one in each.report.problems if one.kind is Kind.NODE)
         if first is None or now - max(each.changed, first.changed) < SETTLED:
             continue
         if text := difference(each, first):

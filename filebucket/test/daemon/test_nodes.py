@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from filebucket import __version__
 from filebucket.catalogue.election import Election
 from filebucket.catalogue.leader import ALONE
+from filebucket.catalogue.overview import Known, find_problems
 from filebucket.catalogue.view import View
 from filebucket.config.config import Config
 from filebucket.config.load import parse
@@ -187,6 +188,17 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(["a"], [each.node for each in problems if each.node])
         self.member.see([FULL, *problems])
         self.assertEqual((FULL,), self.node().report.problems)
+
+    def test_not_for_ever(self) -> None:
+        """It does not find again what it has reported only."""
+        self.start()
+        rival = Problem(Kind.NODE, CRITICAL, "a: another daemon has its name", node="a")
+        self.member.see([rival])
+        now = self.node().seen
+        with closing(View.open(self.place)) as view:
+            for name, expected in (("a", []), ("b", [rival])):
+                found = find_problems(view, Known((), now, node=name))
+                self.assertEqual(expected, [each for each in found if each.node == "a"])
 
     def test_lost(self) -> None:
         """What a daemon that is gone had not written has to be looked for, once."""

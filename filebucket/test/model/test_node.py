@@ -91,6 +91,8 @@ class NodeTests(SynchronousTestCase):
         full = Problem(Kind.FULL, CRITICAL, "b: the disk is full", node="b")
         b = node("b", report=evolve(REPORT, problems=(full, rival)))
         self.assertEqual([("b", CRITICAL, 2, rival.text)], self.found(node("a"), b))
+        # But b itself must find out anew each time.
+        self.assertEqual([], list(node_problems([node("a"), b], NOW, "b")))
 
     def test_state(self) -> None:
         for expected, found in (
