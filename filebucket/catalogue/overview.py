@@ -80,11 +80,6 @@ class SeriesOverview(Series):
     last_client: str | None = None
 
     @property
-    def expected(self) -> bool:
-        """Whether it can become late."""
-        return math.isfinite(self.due)
-
-    @property
     def change(self) -> float | None:
         """The last size as a multiple of the usual one."""
         if not self.usual or self.last_size is None:

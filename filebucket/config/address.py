@@ -110,7 +110,7 @@ def address(config: Config, hostname: str) -> Address:
     if certificate is None:
         return Address(f"https://{place}", unknown=unknown)
     names = filter(_HOST.fullmatch, dns_names(certificate))
-    # A name leads to a loopback address only on this machine, if at all.
+    # The names of the certificate need not resolve to a loopback address.
     if best.reachable and (name := next(names, None)):
         place = f"{name}:{unknown or port}"
     if certificate.issuer != certificate.subject:

@@ -149,8 +149,8 @@ class SeriesChanges:
         severity = SEVERITY_OF[state]
         hide = self._registry.hide_tokens
         told_at = series.told_at if series.told is state else None
-        # The schedule is not for all series of a bucket that names some.
-        awaited = series.due < math.inf
+        # Not for all series of a bucket that names some.
+        schedule = bucket.expect if bucket and series.expected else None
 
         async def record() -> None:
             await self._store.mark_told(series, state, self._wall())
@@ -172,7 +172,7 @@ class SeriesChanges:
             again=_moment(told_at),
             since=_moment(series.state_at),
             due=_moment(series.due),
-            expect=bucket.expect.text if bucket and bucket.expect and awaited else "",
+            expect=schedule.text if schedule else "",
             last=_moment(series.last_at),
             last_name=shown.last_name or "",
             last_size=_number(series.last_size),

@@ -126,8 +126,8 @@ def node_problems(
     """Daemons that are gone, and those that differ from the one that leads.
 
     :param now: seconds since the epoch
-    :param own: the daemon that asks, whose own report is left out: it would report for
-        ever what it has reported once
+    :param own: the daemon that asks; its own report is left out, since it would repeat
+        that for ever
     """
     alive = [each for each in nodes if each.is_alive(now)]
     for each in nodes:

@@ -220,6 +220,11 @@ class Series:
     drill_error: str | None = None
     restored_at: float | None = None
 
+    @property
+    def expected(self) -> bool:
+        """Whether it can become late."""
+        return math.isfinite(self.due)
+
 
 @frozen
 class Totals:
