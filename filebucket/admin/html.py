@@ -1,5 +1,4 @@
-"""The page as HTML, rendered from ``templates/``, most of which are compiled for the
-first page.
+"""The page as HTML, rendered from ``templates/``.
 
 Every text is escaped, so no name from a client can become an element, an attribute or a
 script. A state is a word and a shape, never only a color. The page uses no inline style
@@ -16,11 +15,12 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from filebucket.admin.view import SEVERITIES, WORDS, view
 from filebucket.base.text import counted, printable
+from filebucket.base.threads import beside_pushes
 from filebucket.catalogue.overview import Overview
 from filebucket.config.address import FirstSteps
 from filebucket.model.push import Receiving
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=DictLoader(
         {
             each.name: each.read_text(encoding="utf-8")
@@ -36,9 +36,16 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
     auto_reload=False,
 )
-_TEMPLATES.globals.update(counted=counted, words=WORDS)
-_PAGE = _TEMPLATES.get_template("page.html")
-_UNKNOWN = _TEMPLATES.get_template("unknown.html")
+TEMPLATES.globals.update(counted=counted, words=WORDS)
+
+
+def compile_templates() -> None:
+    """Compile all templates, which takes as long as the page of 500 buckets. The first
+    page waits for that otherwise.
+    """
+    with beside_pushes():
+        for name in TEMPLATES.list_templates():
+            TEMPLATES.get_template(name)
 
 
 def page(
@@ -55,7 +62,8 @@ def page(
     :param steps: commands to show if there is no bucket, or one without a push
     """
     shown = view(overview, zone, receiving)
-    return _PAGE.render(page=shown, icon=shown.icon, steps=steps).encode()
+    page = TEMPLATES.get_template("page.html")
+    return page.render(page=shown, icon=shown.icon, steps=steps).encode()
 
 
 def unknown(reason: str) -> bytes:
@@ -63,4 +71,5 @@ def unknown(reason: str) -> bytes:
 
     :param reason: one line
     """
-    return _UNKNOWN.render(icon=SEVERITIES[-1], reason=printable(reason)).encode()
+    page = TEMPLATES.get_template("unknown.html")
+    return page.render(icon=SEVERITIES[-1], reason=printable(reason)).encode()

@@ -123,6 +123,10 @@ def _unknown(reason: str) -> AdminAnswer:
     return AdminAnswer(503, html.unknown(reason), HTML, headers=headers)
 
 
+def _slow() -> AdminAnswer:
+    return _unknown("The disk of the catalogue does not answer.")
+
+
 _KINDS = {".css": b"text/css", ".js": b"text/javascript", ".svg": b"image/svg+xml"}
 
 
@@ -143,9 +147,8 @@ class StaticFile(Resource):
 
 def resources(clock: IReactorTime, page: Page) -> Mapping[str, IResource]:
     """The page and its static files, as resources of the admin listener."""
-    slow = _unknown("The disk of the catalogue does not answer.")
     return {
-        "": SharedAnswer(clock, page, DEADLINE, slow),
+        "": SharedAnswer(clock, page, DEADLINE, _slow),
         **{
             each.name: StaticFile(_KINDS[kind], each.read_bytes())
             for each in files("filebucket.admin").joinpath("static").iterdir()

@@ -138,12 +138,12 @@ class SharedAnswer(Resource):
         clock: IReactorTime,
         find: Callable[[], Awaitable[AdminAnswer]],
         deadline: float = DEADLINE,
-        too_slow: AdminAnswer = TOO_SLOW,
+        too_slow: Callable[[], AdminAnswer] = lambda: TOO_SLOW,
     ) -> None:
         """
         :param find: computes the answer
         :param deadline: timeout in seconds
-        :param too_slow: answer after the timeout
+        :param too_slow: returns the answer after the timeout
         """
         super().__init__()
         self._too_slow = too_slow
@@ -163,7 +163,7 @@ class SharedAnswer(Resource):
 
     def _replace(self, failure: Failure) -> AdminAnswer:
         failure.trap(TooSlowError)
-        return self._too_slow
+        return self._too_slow()
 
 
 class AdminRequest(server.Request):

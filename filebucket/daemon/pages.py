@@ -1,5 +1,5 @@
-"""The pages of the admin listener. Imported only if it is configured, since the import
-is slow: templates are compiled.
+"""The pages of the admin listener. Imported only if it is configured: with the library
+for the templates, the import is slow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from filebucket.admin.counters import Counters
 from filebucket.admin.health import Hanging, Health
+from filebucket.admin.html import compile_templates
 from filebucket.admin.metrics import Live, Scrape
 from filebucket.admin.page import Page, resources
 from filebucket.admin.site import AdminSite, SharedAnswer
@@ -67,4 +68,6 @@ def admin_site(
         "healthz": SharedAnswer(reactor, health),
         "metrics": SharedAnswer(reactor, scrape),
     }
+    # Neither the start nor the first page waits for it.
+    reactor.callWhenRunning(run, compile_templates)
     return AdminSite(reactor, shown)

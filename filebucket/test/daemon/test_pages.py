@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.task import Clock
+from jinja2 import Environment
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from filebucket.admin import html
 from filebucket.admin.counters import Counters
 from filebucket.admin.health import Hanging
 from filebucket.admin.metrics import Live
@@ -35,7 +37,7 @@ class PagesTests(SynchronousTestCase):
             read=lambda function: at_once(function, view), health=self.health
         )
         self.ready = False
-        self.clock = Clock()
+        self.clock = MemoryReactorClock()
         self.site = admin_site(
             self.clock,
             at_once,
@@ -79,3 +81,22 @@ class PagesTests(SynchronousTestCase):
         self.assertIn("add it", text)
         self.assertEqual(200, self.ask("/page.css")[0])
         self.assertEqual(404, self.ask("/secret")[0])
+
+    def test_templates(self) -> None:
+        """They are compiled when the reactor runs: not for the start, nor a page."""
+        compiled: list[str | None] = []
+        compile_one: Any = Environment.compile
+
+        def seen(self: Any, source: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
+            compiled.append(name)
+            return compile_one(self, source, name, *args, **kwargs)
+
+        self.patch(Environment, "compile", seen)
+        self.patch(html.TEMPLATES, "cache", {})
+        self.setUp()
+        self.assertEqual([], compiled)
+        for hook, args, kwargs in self.clock.whenRunningHooks:
+            hook(*args, **kwargs)
+        self.assertEqual(html.TEMPLATES.list_templates(), sorted(compiled))
+        self.assertEqual(200, self.ask("/")[0])
+        self.assertEqual(len(set(compiled)), len(compiled))
