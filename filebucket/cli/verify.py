@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 
 import click
 
+from filebucket.base.errors import OperatorError
 from filebucket.base.fs import replacing
+from filebucket.base.owner import opened_as_owner_of
 from filebucket.base.text import plural
 from filebucket.catalogue.interfaces import IInventory
 from filebucket.catalogue.inventory import Inventory
@@ -27,6 +31,7 @@ from filebucket.config.config import Config
 from filebucket.config.load import load
 from filebucket.model.bucket import Bucket
 from filebucket.model.mask import mask
+from filebucket.model.names import PRIVATE
 from filebucket.store.choose import archive_of
 from filebucket.store.seal import SEALED_WITHIN
 from filebucket.upkeep import pace as pacing
@@ -82,8 +87,11 @@ def verify(
             raise click.UsageError(
                 "--sha256sums excludes --json, --rate and --older-than"
             )
-        with open_catalogue(config, Inventory) as catalogue:
-            _write_sums(catalogue, chosen, sums, mask(config.buckets))
+        if sums == "-":
+            with open_catalogue(config, Inventory) as catalogue:
+                _print_sums(catalogue, chosen, mask(config.buckets))
+        else:
+            _write_sums(config, chosen, sums)
         return
     pacing.be_idle()
     pace = pacing.Pace(rate, time.monotonic, time.sleep) if rate else None
@@ -128,39 +136,52 @@ def late(config: Config) -> float:
     return ROW_WITHIN + (config.hook_timeout if os.path.exists(post_push) else 0)
 
 
-def _write_sums(
-    catalogue: IInventory,
-    buckets: Sequence[Bucket],
-    file: str,
-    hide: Callable[[str], str],
+def _print_sums(
+    catalogue: IInventory, buckets: Sequence[Bucket], hide: Callable[[str], str]
 ) -> None:
-    """Write checksums. A file is private to its owner; stdout may be public, so it gets
-    no line that contains a token, in the name of a file or of a folder.
+    """Print checksums, but no line that contains a token, in the name of a file or of a
+    folder: standard output may be public.
     """
-    if file == "-":
-        named = [each for each in buckets if each.name is not None]
-        left_out = 0
-        for line in verifying.sums(catalogue, named):
-            if hide(line.decode()) == line.decode():
-                click.echo(line, nl=False)
-            else:
-                left_out += 1
-        if left_out:
+    named = [each for each in buckets if each.name is not None]
+    left_out = 0
+    for line in verifying.sums(catalogue, named):
+        if hide(line.decode()) == line.decode():
+            click.echo(line, nl=False)
+        else:
+            left_out += 1
+    if left_out:
+        click.echo(
+            f"{left_out} {plural(left_out, 'file')} left out: the name contains a"
+            " token. Write to a FILE to include such files.",
+            err=True,
+        )
+    for each in buckets:
+        if each.name is None:
             click.echo(
-                f"{left_out} {plural(left_out, 'file')} left out: the name contains a"
-                " token. Write to a FILE to include such files.",
+                f"{each.label} left out: its folder is named after its token."
+                " Write to a FILE to include it.",
                 err=True,
             )
-        for each in buckets:
-            if each.name is None:
-                click.echo(
-                    f"{each.label} left out: its folder is named after its token."
-                    " Write to a FILE to include it.",
-                    err=True,
-                )
-        return
-    try:
-        with replacing(file, f"{file}.new") as stream:
-            stream.writelines(verifying.sums(catalogue, buckets))
-    except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
+
+
+def _write_sums(config: Config, buckets: Sequence[Bucket], file: str) -> None:
+    """Write all checksums to a file of the caller, which is private to it."""
+
+    def gather() -> tuple[str, int]:
+        with open_catalogue(config, Inventory) as catalogue:
+            try:
+                with TemporaryFile() as found:
+                    found.writelines(verifying.sums(catalogue, buckets))
+                    found.seek(0)
+                    return "", os.dup(found.fileno())
+            except OSError as error:
+                raise OperatorError(f"a temporary file: {error.strerror}") from None
+
+    # The folder of the file may be closed to the home's owner.
+    _, fd = opened_as_owner_of(config.home, PRIVATE, gather)
+    with open(fd, "rb") as found:
+        try:
+            with replacing(file, f"{file}.new") as stream:
+                copyfileobj(found, stream)
+        except OSError as error:
+            raise OperatorError(f"{file}: {error.strerror}") from None

@@ -103,7 +103,7 @@ class RealTests(UpkeepCase):
             yield from shown(ours)
 
     def test_as_root(self) -> None:
-        """Root changes to the home's owner."""
+        """Root changes to the home's owner, but writes a list with its own rights."""
         if os.geteuid() != 0:
             raise SkipTest("needs root")
         # The owner must be able to get there.
@@ -117,12 +117,15 @@ class RealTests(UpkeepCase):
         self.push("a")
         for path in (self.home, *self.home.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
-        sums = self.home / "SHA256SUMS"
+        theirs = self.folder / "root"
+        theirs.mkdir(0o700)
+        sums = theirs / "SHA256SUMS"
         for words in (["reindex"], ["verify"], ["verify", "--sha256sums", str(sums)]):
             ended = subprocess.run(
                 self.command(*words), capture_output=True, check=False, timeout=PATIENCE
             )
             self.assertEqual((0, b""), (ended.returncode, ended.stderr))
-        self.assertEqual(NOBODY, sums.stat().st_uid)
+        self.assertEqual(0, sums.stat().st_uid)
+        self.assertIn("  web01/a\n", sums.read_text())
         owners = {each.stat().st_uid for each in (self.home / ".filebucket").iterdir()}
         self.assertEqual({NOBODY}, owners)
