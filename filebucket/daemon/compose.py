@@ -45,7 +45,7 @@ from filebucket.http.tls import Certificates, Renewal
 from filebucket.model.bucket import Bucket
 from filebucket.model.client import NOBODY, Client
 from filebucket.model.problem import Problem, ending_certificate, store_outage
-from filebucket.model.push import Outcome, Step
+from filebucket.model.push import Outcome
 from filebucket.model.records import HookRun
 from filebucket.model.registry import Registry
 from filebucket.model.schedule import local_zone
@@ -317,15 +317,11 @@ class _Seen:
     def outcome(self, outcome: Outcome) -> None:
         """A request has ended."""
         log_outcome(outcome, self.registry.hide_tokens)
-        # Of a resumable upload its end counts, or that it was refused from the start.
-        counts = outcome.step is None or (
-            outcome.step is Step.CREATED and outcome.reason is not None
-        )
-        if counts:
+        if outcome.counts:
             self.recorder.observe(outcome)
         if self.counters is not None:
             self.counters.resumed(outcome)
-            if counts or outcome.reason is not None:
+            if outcome.counts or outcome.reason is not None:
                 self.counters.pushed(outcome)
 
     def refused(self, client: Client, refusal: Refusal) -> None:

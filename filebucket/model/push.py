@@ -122,6 +122,8 @@ class Outcome:
     :ivar parts: requests that brought the file, if it was a resumable upload
     :ivar is_new: whether the request began a resumable upload
     :ivar began: bytes of it that were durable before this part; None if it is no part
+    :ivar goes_on: whether its client needs only to continue: the body was cut, or began
+        at a wrong offset
     """
 
     request_id: str
@@ -151,3 +153,12 @@ class Outcome:
     is_new: bool = False
     began: int | None = None
     advanced: bool = False
+    goes_on: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether a push ended, or was refused: no step of a resumable upload that goes
+        on.
+        """
+        goes_on = self.step is Step.PART and self.goes_on
+        return self.step is None or (self.reason is not None and not goes_on)

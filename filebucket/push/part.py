@@ -99,6 +99,7 @@ class Part:
         outcome.step, outcome.size = Step.PART, before.offset
         outcome.began = before.offset
         if asked.offset != before.offset:
+            outcome.goes_on = True
             raise Refusal(409, f"the upload is at offset {before.offset}")
         length = length_of(before, incoming, asked)
         promised = promises_of(before, incoming.promised())
@@ -168,6 +169,7 @@ class Part:
             if not of_part and outcome.size > self._session.upload.offset:
                 with suppress(Refusal):
                     await self._keep()
+            outcome.goes_on = True
             raise body.cut
         hashes.compare(incoming.promised_of_part(), "part")
         self._upload = evolve(

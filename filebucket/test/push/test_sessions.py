@@ -78,6 +78,24 @@ class WholeTests(SessionCase):
         self.assertEqual(1, len(self.hooks.asked))
         self.assertEqual([(7, SHA256)], [(e.size, e.sha256) for e in self.hooks.told])
 
+    def test_counts(self) -> None:
+        """A push counts when it ends, or is refused; no step does, even if the client
+        has to continue.
+        """
+        counted = []
+        identity = self.created(creation(length=None))
+        cut = part(identity, 0, b"c", size=3, end=False)
+        done = self.ask(cut)
+        cut.cut(CUT)
+        counted.append(self.ended(400, done).counts)
+        counted.append(self.outcome(409, part(identity, 0, b"con")).counts)
+        counted.append(self.outcome(204, part(identity, 1, b"on")).counts)
+        self.assertEqual([False] * 3, counted)
+        self.store.room = 2
+        self.assertTrue(self.outcome(507, part(identity, 3, b"tent")).counts)
+        self.store.room = 7
+        self.assertTrue(self.outcome(200, part(identity, 3, b"tent", last=True)).counts)
+
     def test_request_id(self) -> None:
         """Each request has the request id of the creation."""
         identity = self.created(creation(sha256=SHA256))
@@ -414,7 +432,8 @@ class CreationTests(SessionCase):
         cut = creation(b"con", size=7, end=False)
         done = self.ask(cut)
         cut.cut(CUT)
-        self.assertEqual(Step.CREATED, self.ended(400, done).step)
+        ended = self.ended(400, done)
+        self.assertEqual((Step.CREATED, True), (ended.step, ended.counts))
         self.assertEqual([], self.sessions.all)
         self.assert_idle()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shlex
@@ -408,6 +409,28 @@ class EndTests(ScriptCase):
         status, _ = self.ask(server, *self.part("draft", url))
         self.assertEqual(200, status)
         self.assert_complete("draft", server, url)
+
+    def test_listed(self) -> None:
+        """The server lists the refusal of a part, but no wrong offset."""
+        server = self.daemon(buckets=[{"name": "b", "token": TOKEN, "quota": "8 KiB"}])
+        url = f"{server.url}/{TOKEN}/"
+        goes_on = ("-H", "Upload-Complete: ?0")
+        _, headers = self.ask(server, "-T", "/dev/null", *goes_on, f"{url}db")
+        url += headers["location"]
+        large = str(self.file(content=bytes(8193)))
+        part = ("-X", "PATCH", *goes_on, url, "-T", large)
+        for offset, status in ((1, 409), (0, 507)):
+            told = f"Upload-Offset: {offset}"
+            self.assertEqual(status, self.ask(server, "-H", told, *part)[0])
+        command = [sys.executable, "-m", "filebucket", "log", "--refused", "--json"]
+        command += ["--config", str(server.config_file)]
+
+        def listed() -> list[int]:
+            lines = run(*command).stdout.splitlines()
+            return [json.loads(line)["status"] for line in lines]
+
+        self.assertTrue(comes(lambda: listed() != []))
+        self.assertEqual([507], listed())
 
 
 DAEMON = ("-n", "--pidfile=", "filebucket")
