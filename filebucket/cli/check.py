@@ -66,13 +66,13 @@ def check(path: str, as_json: bool, strict: bool, no_daemon: bool) -> None:
         for each in report.concerns:
             level = click.style(each.level, fg="red" if each.wrong else "yellow")
             click.echo(f"{level}  {each.place}: {each.text}")
-        for line in _summary(path, report):
+        for line in _summary(path, report, not no_daemon):
             click.echo(line)
     if report.wrong or (strict and report.risky):
         raise SystemExit(1)
 
 
-def _summary(path: str, report: Report) -> Iterator[str]:
+def _summary(path: str, report: Report, daemon: bool) -> Iterator[str]:
     if report.concerns:
         yield f"{path}: {report.wrong} wrong, {report.risky} risky"
     if report.config is None or report.wrong:
@@ -80,15 +80,19 @@ def _summary(path: str, report: Report) -> Iterator[str]:
     if not report.concerns:
         yield f"{path}: no problems found"
     yield f"buckets  {len(report.config.buckets)}"
-    tier = f"atomic publish: {report.tier}" if report.tier else "will be created"
-    yield f"home     {report.config.home} ({tier})"
-    store = report.config.store
+    store, how = report.config.store, ""
+    if not report.tier:
+        how = " (will be created)"
+    elif store is None:
+        how = f" (atomic publish: {report.tier})"
+    yield f"home     {report.config.home}{how}"
     if store is not None:
         yield f"store    S3 buckets {store.names_bucket} and {store.data_bucket}"
     yield f"hooks    {', '.join(report.hooks) or 'none'}"
     for place, name, ends in sorted({astuple(each) for each in report.certificates}):
         yield f"tls      {place}: {name}, valid until {rfc3339(ends, 'seconds')}"
-    yield f"daemon   {_running(report.process)}"
+    if daemon:
+        yield f"daemon   {_running(report.process)}"
 
 
 def _running(process: int | None) -> str:

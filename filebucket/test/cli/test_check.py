@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from filebucket.daemon import control
+from filebucket.config.load import load
+from filebucket.daemon import check, control
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.commands import HASH, CliCase
 
@@ -49,6 +50,19 @@ class CheckTests(CliCase):
         ):
             self.patch(control, "daemon_of", lambda home, found=process: found)
             self.assertIn(f"\ndaemon   {text}\n", self.run_("check"))
+        self.assertNotIn("process", self.run_("check", "--no-daemon"))
+
+    def test_object_store(self) -> None:
+        """Files are published there, not in the home."""
+        buckets = {"names_bucket": "names", "data_bucket": "data"}
+        store = {"s3": {"endpoints": ["http://s3"], **buckets}}
+        self.write({"name": "db", "token_sha256": HASH}, store=store)
+        report = check.Report((), load(str(self.file)), tier="O_TMPFILE")
+        self.patch(check, "check", lambda *args: report)
+        self.assertIn(
+            f"\nhome     {self.folder / 'home'}\nstore    S3 buckets names and data\n",
+            self.run_("check"),
+        )
 
     def test_wrong(self) -> None:
         """One line per mistake, or JSON."""

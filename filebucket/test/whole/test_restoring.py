@@ -32,12 +32,11 @@ PROGRAMS = {
 #!/bin/sh
 case "$*" in
 --list) head -c 4 ;;
-"-f -" | "-d shop_new" | "--exit-on-error --no-owner -d drill") cat >restored ;;
+"-f -") cat >restored ;;
 *) exit 9 ;;
 esac
 """,
-    "createdb": '#!/bin/sh\n[ "$*" = drill ]\n',
-    "dropdb": '#!/bin/sh\n[ "$*" = drill ]\n',
+    "runuser": '#!/bin/sh\n[ "$1 $2 $3" = "-u postgres --" ] && shift 3 && exec "$@"\n',
     "chronic": '#!/bin/sh\nexec "$@"\n',
     "ssh": '#!/bin/sh\n[ "$1" = root@backup ] && shift && exec "$@"\n',
 }
@@ -132,8 +131,11 @@ class RestoringTests(DocumentCase, MachineCase):
     def test_pipe(self) -> None:
         self.store("web01", "shop-1.dump", b"content")
         script = self.script(PIPE, "set -o")
+        restored = self.work / "restored"
+        wanted = '[ "$*" = "-d shop_new" ]'
+        self.program("pg_restore", f"#!/bin/sh\n{wanted} && cat >{restored}\n")
         self.succeeds(script)
-        self.assertEqual(b"content", (self.work / "restored").read_bytes())
+        self.assertEqual(b"content", restored.read_bytes())
         (self.home / "web01" / "shop-1.dump").write_bytes(b"Content")
         self.assertEqual(1, self.sh(script).returncode)
 
@@ -149,8 +151,6 @@ class RestoringTests(DocumentCase, MachineCase):
         self.store("shop", "shop-28.dump", b"content" * 100_000)
         command, shown = self.script(DRILL, "$ ")[2:].splitlines()
         self.assertEqual(shape(shown), shape(self.succeeds(command)))
-        self.succeeds(self.script(DRILL, "createdb"))
-        self.assertEqual(b"content" * 100_000, (self.work / "restored").read_bytes())
         self.assertIn("RESTORED", self.succeeds("filebucket status --no-daemon"))
         line = self.script(PASSED, "PATH=").partition("root  ")[2]
         self.succeeds(line)
