@@ -5,6 +5,7 @@ Errors of SQLite and the disk become a :class:`CatalogueError` without a path.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -127,7 +128,7 @@ def open_sqlite(home: str, create: bool, temporary: str) -> SQLite:
     :raises CatalogueError: it cannot be used
     """
     path = os.path.join(home, FILE)
-    with translated_errors():
+    with translated_errors(), _read_only_told(path):
         if create:
             _make(path)
         try:
@@ -159,6 +160,20 @@ def open_sqlite(home: str, create: bool, temporary: str) -> SQLite:
         except BaseException:
             connection.close()
             raise
+
+
+@contextmanager
+def _read_only_told(path: str) -> Iterator[None]:
+    """Raise OSError if a file cannot be opened because its filesystem is read-only,
+    which SQLite does not tell. A unit's sandbox has such filesystems.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        unopenable = error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
+        if unopenable and os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
+        raise
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ import threading
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -85,6 +86,18 @@ class OpeningTests(DatabaseCase):
             self.assertEqual(2, self.seen_by_another())
             journal.close()
             self.setUp()
+
+    def test_read_only(self) -> None:
+        """SQLite does not tell that the filesystem is read-only."""
+        path = self.home / FILE
+        path.mkdir(parents=True)
+        for flag, reason in (
+            (0, "unable to open database file"),
+            (os.ST_RDONLY, "Read-only file system"),
+        ):
+            self.patch(os, "statvfs", lambda path, f=flag: SimpleNamespace(f_flag=f))
+            error = self.assertRaises(CatalogueError, self.open, create=False)
+            self.assertEqual(reason, str(error))
 
     def test_made_by_another(self) -> None:
         """Opening waits until another process has created it; SQLite does not."""
