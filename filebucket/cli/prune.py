@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import define, field
@@ -48,6 +48,9 @@ from filebucket.store.remove import prune_lock, removing
 from filebucket.upkeep import prune as pruning
 from filebucket.upkeep.prune import Fate, FileFate
 from filebucket.upkeep.survey import check_store
+
+if TYPE_CHECKING:
+    from filebucket.store.s3.credentials import Credentials
 
 _FATE = 10
 """Width of the first column."""
@@ -113,15 +116,15 @@ def _prune(
     if not chosen:
         return
     keep = None if dry_run or config.store is not None else LINUX_IMMUTABLE
-    # With the caller's rights: the daemon's user must not have its credentials.
-    opened = _opener(config, dry_run)
+    # With the caller's rights: the daemon's user must not have the credentials.
+    who = _deleting(config, dry_run)
     with (
         open_catalogue(config, Inventory, keep=keep) as catalogue,
         nullcontext() if dry_run else job(config.catalogue_place, "prune") as lock,
-        opened() as remover,
+        _opened(config, who) as remover,
     ):
         if config.store is not None:
-            archive = archive_of(config.home, config.store)
+            archive = archive_of(config.home, config.store, who=who)
             check_store(catalogue, archive, chosen)
 
         def checked(bucket: Bucket) -> Bucket:
@@ -143,28 +146,36 @@ def _prune(
         )
 
 
-def _opener(
-    config: Config, dry_run: bool
-) -> Callable[[], AbstractContextManager[IRemover]]:
-    """Opens the store to delete files.
+def _deleting(config: Config, dry_run: bool) -> Credentials | None:
+    """The credentials that may delete from the object store, if any are needed.
 
-    :raises OperatorError: there are no credentials for that
+    :raises OperatorError: there are none
     """
-    store = config.store
-    if store is None:
-        return lambda: removing(config.home)
+    if config.store is None:
+        return None
+    # A slow import, which only an object store needs.
+    from filebucket.store.s3 import remove  # noqa: PLC0415
+
+    return None if dry_run else remove.deleting(config.store)
+
+
+def _opened(
+    config: Config, who: Credentials | None
+) -> AbstractContextManager[IRemover]:
+    """Open the store to delete files.
+
+    :param who: credentials that may; with None, nothing is deleted
+    """
+    if config.store is None:
+        return removing(config.home)
     # Slow imports, which only an object store needs.
     from filebucket.store.s3 import credentials, remove  # noqa: PLC0415
 
-    who = None if dry_run else remove.deleting(store)
-
-    def opened() -> AbstractContextManager[IRemover]:
-        remover = remove.remover_of(store, who or credentials.read(store.credentials))
-        if not dry_run:
-            remover.begin(_wait)
-        return nullcontext(remover)
-
-    return opened
+    own = who or credentials.read(config.store.credentials)
+    remover = remove.remover_of(config.store, own)
+    if who is not None:
+        remover.begin(_wait)
+    return nullcontext(remover)
 
 
 def _wait(seconds: float) -> None:

@@ -7,11 +7,15 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from filebucket.base.errors import OperatorError
 from filebucket.model.objects import S3
 from filebucket.store.archive import DirectoryArchive
 from filebucket.store.interfaces import IArchive
+
+if TYPE_CHECKING:
+    from filebucket.store.s3.credentials import Credentials
 
 
 def load_modules(s3: S3 | None) -> None:
@@ -31,14 +35,18 @@ def load_modules(s3: S3 | None) -> None:
 
 
 def archive_of(
-    home: str, s3: S3 | None, environ: Mapping[str, str] = os.environ
+    home: str,
+    s3: S3 | None,
+    environ: Mapping[str, str] = os.environ,
+    who: Credentials | None = None,
 ) -> IArchive:
     """Reads stored files.
 
     :param home: absolute path
-    :param s3: the object store, whose credentials are read now, and again when they
-        change; None is the home
+    :param s3: the object store; None is the home
     :param environ: may have the credentials
+    :param who: credentials for the object store; None are those of the daemon, which
+        are read now, and again when they change
     :raises OperatorError: the object store cannot be used
     """
     found = DirectoryArchive(home)
@@ -51,6 +59,6 @@ def archive_of(
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
 
     # A long run outlasts a session token.
-    who = credentials.Current(s3.credentials, time.monotonic, environ)
-    names, data = (Bucket(s3, each, who) for each in (s3.names_bucket, s3.data_bucket))
+    now = who or credentials.Current(s3.credentials, time.monotonic, environ)
+    names, data = (Bucket(s3, each, now) for each in (s3.names_bucket, s3.data_bucket))
     return S3Archive(names, data, Keys(s3.prefix), found)

@@ -370,6 +370,17 @@ class RootTests(StoreCase):
         owners = {each.stat().st_uid for each in (self.home / ".filebucket").iterdir()}
         self.assertEqual({NOBODY}, owners)
 
+    def test_delete_credentials(self) -> None:
+        """Those that delete need no others."""
+        for age in (2, 1):
+            self.push(f"db-{age}", age=age * DAY)
+        self.give()
+        os.chown(self.credentials, 0, 0)
+        for command in ("prune", "sweep"):
+            done = self.process(command)
+            self.assertEqual(0, done.returncode, done)
+        self.assertEqual({"db-1"}, self.there())
+
     def test_credentials_of_root(self) -> None:
         """The owner must be allowed to read those of the daemon."""
         self.push("db-1")
