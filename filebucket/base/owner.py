@@ -207,11 +207,21 @@ def _answer(
 def _other_owner(
     home: str, private: str, for_good: bool = False
 ) -> tuple[int, int] | None:
-    """The user and group to become; None if this process or the owner is root."""
+    """The user and group to become; None if this process or the owner is root.
+
+    :raises OperatorError: a sandbox keeps root from seeing whose ``home`` is
+    """
     if os.geteuid() != 0:
         return None
     try:
         owner = os.stat(home)
+    except PermissionError as error:
+        if not for_good:
+            return None
+        raise OperatorError(
+            f"{home}: {error.strerror}; let root enter the folders above, or run this"
+            " as the daemon's user"
+        ) from None
     except OSError:
         return None
     if owner.st_uid == 0:

@@ -85,6 +85,11 @@ class OwnerCase(SynchronousTestCase):
             raise FileNotFoundError(2, "No such file", path)
         return self.private
 
+    def denied(self, path: str, **options: Any) -> object:
+        if path == HOME:
+            raise PermissionError(13, "Permission denied", path)
+        return self.real_stat(path, **options)
+
     def unknown(self, uid: int) -> Person:
         raise KeyError(uid)
 
@@ -181,6 +186,12 @@ class ForGoodTests(OwnerCase):
         self.owner, self.private = Person(0, 0, st_mode=0o40777), Person(0, 0)
         become_owner_of(HOME, PRIVATE)
         self.assertEqual([], self.calls)
+
+    def test_sandbox(self) -> None:
+        """Root cannot see the owner without CAP_DAC_OVERRIDE. It does not stay root."""
+        self.patch(os, "stat", self.denied)
+        error = self.assertRaises(OperatorError, become_owner_of, HOME, PRIVATE)
+        self.assertIn("/srv/drop: Permission denied; let root enter", str(error))
 
     def test_others_may_write(self) -> None:
         """If no daemon has run yet, another user could put a link there in time."""
