@@ -277,7 +277,22 @@ class ScriptTests(PageCase):
         self.assertIn("shop-", self.succeeds(check.replace(" shop", " web01")))
         whole = (srv / "shop.db").read_bytes()
         half = len(whole) // 2
+        # VACUUM INTO copies the first of these without an error, and .dump reads it;
+        # from the second, it copies no row.
+        copied, emptied = (
+            whole[:offset] + bytes(4) + whole[offset + 4 :]
+            for offset in (half + 8, half + 3)
+        )
+        (srv / "shop.db").write_bytes(copied)
+        self.succeeds(push.replace("dump-sqlite", "cat").replace("{date}", "z"))
+        test = self.script("Test the restore", "filebucket get shop 'shop-*.db'", page)
+        test = test.replace("get shop 'shop-*.db'", "get web01 shop-z.db")
+        fails = lambda: "restore test failed" in self.sh(test).stderr  # noqa: E731
+        self.assertTrue(comes(fails, 10))
+        found.append(self.home / "web01/shop-z.db")
         for damaged in (
+            copied,
+            emptied,
             b"no database" * 1000,
             whole[:half] + bytes(half),
             whole[:half],
