@@ -11,11 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from attrs import evolve
+
 from filebucket.catalogue.connection import Do
 from filebucket.catalogue.rows import RECEIVED, extracted, received_values, type_of
 from filebucket.model.bucket import Bucket
 from filebucket.model.empty import holds_nothing
 from filebucket.model.records import Received
+from filebucket.model.series import series_of
 from filebucket.model.state import COMPARED, Facts, State, assess, judge, usual_size
 
 CLOCK_ERROR = 24 * 3600.0
@@ -28,13 +31,26 @@ client can create any number of series."""
 
 
 def enter_batch(
-    do: Do, received: Sequence[Received], buckets: Callable[[str], Bucket | None]
+    do: Do,
+    received: Sequence[Received],
+    buckets: Callable[[str], Bucket | None],
+    hide: Callable[[str], str] | None = None,
+    since: float | None = None,
 ) -> None:
     """Add pushes in their order, and update the states of their series.
 
     :param do: executes statements on a connection after :data:`MAKE_BATCH`
     :param buckets: returns the bucket with a key, if it is configured
+    :param hide: masks tokens in names, to find the series anew: the files of the bucket
+        may have been sorted by other patterns since the push ended. None does not
+    :param since: when a bucket that is new here was seen; None is its first push
     """
+    patterns = _patterns(do, received, buckets, since)
+    if hide is not None:
+        received = [
+            evolve(each, series=series_of(hide(each.name), patterns[each.bucket]))
+            for each in received
+        ]
     batch = _batch(received)
     for statement in _RECORD:
         do(statement, {"batch": batch} if ":batch" in statement else {})
@@ -43,6 +59,33 @@ def enter_batch(
         if bucket is not None:
             sizes = _judge_latest(do, bucket, series, count, newest)
             assess_series(do, bucket, series, newest, sizes=sizes)
+
+
+def _patterns(
+    do: Do,
+    received: Sequence[Received],
+    buckets: Callable[[str], Bucket | None],
+    since: float | None,
+) -> dict[str, list[str]]:
+    """The patterns by which the files of each bucket are sorted. A bucket that the
+    catalogue does not know is added, with the configured ones.
+    """
+    first: dict[str, float] = {}
+    for each in received:
+        at = each.received_at
+        first[each.bucket] = min(first.get(each.bucket, at), at)
+    known = (
+        "SELECT key, patterns FROM bucket WHERE key IN (SELECT value FROM json_each(?))"
+    )
+    found: dict[str, str] = dict(do(known, (json.dumps(list(first)),)).fetchall())
+    for key in first.keys() - found.keys():
+        bucket = buckets(key)
+        found[key] = json.dumps(bucket.series if bucket else [])
+        do(
+            "INSERT INTO bucket (key, since, patterns) VALUES (?, ?, ?)",
+            (key, first[key] if since is None else since, found[key]),
+        )
+    return {key: json.loads(text) for key, text in found.items()}
 
 
 def _judge_latest(
@@ -150,8 +193,6 @@ _RECORD = (
     f"INSERT INTO batch (place, {', '.join(_BATCH)}) SELECT key,"
     f" {extracted(_BATCH)}"
     " FROM json_each(:batch)",
-    "INSERT INTO bucket (key, since) SELECT bucket_key, MIN(received_at) FROM batch"
-    " WHERE true GROUP BY bucket_key ON CONFLICT DO NOTHING",
     "UPDATE batch SET bucket = (SELECT id FROM bucket WHERE key = bucket_key)",
     # A batch is repeated if the answer to its last statement was lost.
     "DELETE FROM batch WHERE EXISTS (SELECT 1 FROM push"

@@ -53,11 +53,13 @@ class IJournal(Interface):
         received: Sequence[Received],
         refused: Sequence[Refused],
         buckets: Callable[[str], Bucket | None],
+        hide: Callable[[str], str] | None = None,
     ) -> None:
         """Add pushes and refusals, in their order. A push that healed a file adds no
         row, but marks the file as undamaged.
 
         :param buckets: returns the bucket with a key, if it is configured
+        :param hide: masks tokens in names, to find the series of each push anew
         """
 
     def abandon(
@@ -309,6 +311,7 @@ class IInventory(Interface):
         found: Sequence[FoundFile],
         now: float,
         buckets: Mapping[str, Bucket],
+        hide: Callable[[str], str] | None = None,
     ) -> list[Entered]:
         """Add files that were found on the disk, except those whose push was added in
         the meantime.
@@ -317,6 +320,7 @@ class IInventory(Interface):
 
         :param now: seconds since the epoch
         :param buckets: the configured buckets by their keys
+        :param hide: masks tokens in names, to find the series of each file anew
         :returns: for each file, what was done
         """
 

@@ -6,7 +6,7 @@ import json
 import math
 from array import array
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zope.interface import implementer
 
@@ -62,6 +62,7 @@ class Inventory(Database):
         found: Sequence[FoundFile],
         now: float,
         buckets: Mapping[str, Bucket],
+        hide: Callable[[str], str] | None = None,
     ) -> list[Entered]:
         of_name = (
             "FROM push WHERE bucket = (SELECT id FROM bucket WHERE key = ?)"
@@ -102,14 +103,9 @@ class Inventory(Database):
                     times.append((received.bucket, received.received_at))
                     kinds.append("replaced" if kept else "entered")
             if new:
-                # As if the bucket was as old as its files, a restore test would be
-                # overdue in a catalogue that has lost the last one.
-                do(
-                    "INSERT INTO bucket (key, since) SELECT value, ?"
-                    " FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
-                    (now, json.dumps([each.bucket for each in new])),
-                )
-                enter_batch(do, new, buckets.get)
+                # A bucket that is as old as its files would have an overdue restore
+                # test in a catalogue that has lost the last one.
+                enter_batch(do, new, buckets.get, hide, since=now)
             # They may be older than others that are copied to another server.
             do(
                 "UPDATE copy SET until = MIN(until, oldest - 0.001) FROM ("

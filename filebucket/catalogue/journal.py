@@ -78,11 +78,12 @@ class Journal(Database):
         received: Sequence[Received],
         refused: Sequence[Refused],
         buckets: Callable[[str], Bucket | None],
+        hide: Callable[[str], str] | None = None,
     ) -> None:
         pushes = [each for each in received if not each.healed]
         with self._change() as do:
             if pushes:
-                enter_batch(do, pushes, buckets)
+                enter_batch(do, pushes, buckets, hide)
             for each in received:
                 if each.healed:
                     values = each.received_at, each.bucket, each.name, each.sha256

@@ -278,7 +278,8 @@ class Recorder(Service):
         self._soon(0)
 
     def _series(self, bucket: Bucket, name: str) -> str:
-        return series_of(self._registry.hide_tokens(name), bucket.series)
+        current = self._registry.of_key(bucket.key) or bucket
+        return series_of(self._registry.hide_tokens(name), current.series)
 
     def _latest_refused(self, key: str) -> deque[Refused]:
         return self._refused.setdefault(key, deque(maxlen=KEPT_REFUSALS))

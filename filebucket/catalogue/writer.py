@@ -140,7 +140,9 @@ class Writer:
         if leads:
             self._watch(journal, now)
         if received or refused:
-            journal.record(received, refused, self._registry.of_key)
+            # A reload may have changed series since a push ended.
+            registry = self._registry
+            journal.record(received, refused, registry.of_key, registry.hide_tokens)
             received.clear()
             refused.clear()
         if abandoned:

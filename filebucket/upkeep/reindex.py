@@ -189,7 +189,8 @@ class _Reindexing(Survey):
                 for each, was in waiting
                 if was.sha256 is not None or _is_still(folder, each.received.name, was)
             ]
-        kinds = self.catalogue.enter(still, self.now(), {bucket.key: bucket})
+        known = {bucket.key: bucket}
+        kinds = self.catalogue.enter(still, self.now(), known, self.hide)
         for each, kind in zip(still, kinds, strict=True):
             # If a push has added it meanwhile, it is no finding.
             if kind != "known":

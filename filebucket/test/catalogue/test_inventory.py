@@ -284,3 +284,15 @@ class EnterTests(SynchronousTestCase):
             inventory.enter([FoundFile(row)], now, {"web01": bucket})
             (found,) = view.drills(["web01"], now)
             self.assertEqual((1000.0, True), (found.since, found.has_files))
+
+    def test_series(self) -> None:
+        """A new bucket has the configured patterns. After that, those of the catalogue
+        count, until the daemon sorts all files of the bucket anew.
+        """
+        home = new_home(self)
+        inventory, view = opened(self, Inventory, home), opened(self, View, home)
+        for number, patterns in enumerate((["db-*"], [])):
+            found = FoundFile(received(f"db-{number}", 1.0))
+            bucket = evolve(BUCKET, series=tuple(patterns))
+            inventory.enter([found], 2.0, {"web01": bucket}, str)
+        self.assertEqual({"db-*"}, {each.received.series for each in view.latest(9)})
