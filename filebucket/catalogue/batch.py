@@ -48,8 +48,9 @@ def enter_batch(
     patterns = _patterns(do, received, buckets, since)
     if hide is not None:
         received = [
-            evolve(each, series=series_of(hide(each.name), patterns[each.bucket]))
+            each if series == each.series else evolve(each, series=series)
             for each in received
+            for series in [series_of(hide(each.name), patterns[each.bucket])]
         ]
     batch = _batch(received)
     for statement in _RECORD:
