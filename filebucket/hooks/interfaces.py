@@ -185,6 +185,11 @@ class Exit:
     stopped: bool = False
 
 
+LAST_VERDICT = 125
+"""The highest status with which a pre-push hook rejects a push. A shell exits with
+higher ones if it cannot run a command, or if a signal has killed it (POSIX, 2.8.2)."""
+
+
 @frozen
 class Run:
     """One run of a hook.
@@ -209,7 +214,7 @@ class Run:
     @property
     def failure(self) -> str | None:
         """Why the hook failed; None if it did not. A pre-push hook that rejects a push
-        does not fail.
+        does not fail, unless a signal or a missing command has ended it.
         """
         if self.ended is None:
             return f"cannot be run: {self.error}"
@@ -217,7 +222,7 @@ class Run:
             return None
         if self.ended.timed_out:
             return "timed out"
-        if self.ended.status and self.hook != PRE_PUSH:
+        if self.ended.status > (LAST_VERDICT if self.hook == PRE_PUSH else 0):
             return f"exited with {self.ended.status}"
         return None
 
