@@ -335,6 +335,12 @@ class RefusedTests(HttpCase):
         push = put(path=[b"new"], headers={"If-None-Match": "*"})
         self.assertEqual(200, self.receive(push, overwrites).status)
 
+    def test_ignored_conditions(self) -> None:
+        """If overwriting is not allowed, a condition does not matter."""
+        for header in ("If-None-Match", "If-Match", "If-Unmodified-Since", "If"):
+            push = put(path=[header.encode()], headers={header: "*"})
+            self.assertEqual(200, self.receive(push).status, header)
+
     def test_headers_that_are_no_text(self) -> None:
         """Headers that are not UTF-8 are refused like other invalid ones."""
         for status, name in (
