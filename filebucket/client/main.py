@@ -55,7 +55,7 @@ examples:
 
 exit status:
   0   everything is stored
-  1   the server refused a file; another try would fail, too
+  1   the server refused a file, or TLS is misconfigured; another try would fail, too
   2   the command line, the token file or a local file is wrong
   3   the command failed; nothing is stored
   75  gave up for now; a later try may succeed
