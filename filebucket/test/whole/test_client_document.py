@@ -157,7 +157,7 @@ class CommandTests(ExampleCase):
         for heading, starts, name, program in (
             (
                 "Push the output of a command",
-                "filebucket-push --name 'shop",
+                "cd / && filebucket-push --name 'shop",
                 "shop",
                 "pg_dump",
             ),
@@ -458,7 +458,7 @@ class OtherDocumentTests(ExampleCase):
         (self.home / "db.gz").write_bytes(CONTENT)
         dump = {f"shop-{DAY}.dump": b"dump\n"}
         line = self.script("Push", "PATH=", "README.rst")
-        self.assertEqual(dump, self.pushed(line.partition(" *  ")[2]))
+        self.assertEqual(dump, self.pushed(line.partition(" root ")[2]))
         script = self.script("Use filebucket-push", page="resuming.rst")
         both = {"db.gz": CONTENT, "shop.dump": b"dump\n"}
         self.assertEqual(both, self.pushed(script))
