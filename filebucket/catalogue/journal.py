@@ -196,7 +196,10 @@ class Journal(Database):
         hide: Callable[[str], str],
         now: float,
     ) -> Iterator[None]:
-        if known is not None and json.loads(known[1]) != list(bucket.series):
+        if known is not None and (
+            json.loads(known[1]) != list(bucket.series)
+            or (bucket.series and self._has_strays(known[0], bucket, hide))
+        ):
             yield from self._sort_anew(known[0], bucket, hide)
         with self._change() as do:
             do(
@@ -280,6 +283,15 @@ class Journal(Database):
             # failure of a series that is not expected any more.
             do(_FORGET_FAILURES, (id_, json.dumps(bucket.series)))
         yield
+
+    def _has_strays(self, id_: int, bucket: Bucket, hide: Callable[[str], str]) -> bool:
+        """Whether a push is in a wrong series. Version 0.1.0 left some there, if they
+        ended during a reload.
+        """
+        found = self._ask(_LAST_NAMES, id_)
+        return any(
+            series_of(hide(name), bucket.series) != series for series, name in found
+        )
 
     def _move_drills(
         self, id_: int, bucket: Bucket, hide: Callable[[str], str]
@@ -484,6 +496,10 @@ _QUIET = (
 
 _SERIES_BY_NAME = (
     "SELECT id, name FROM series WHERE bucket = ? AND name >= ? ORDER BY name LIMIT ?"
+)
+
+_LAST_NAMES = (
+    "SELECT name, last_name FROM series WHERE bucket = ? AND last_name IS NOT NULL"
 )
 
 _PUSHES_BY_TIME = (

@@ -191,6 +191,14 @@ class WatchTests(JournalCase):
         )
         self.assertEqual(State.NEVER, found["log-*"].state)
 
+    def test_strays(self) -> None:
+        """Version 0.1.0 left pushes in the wrong series that ended during a reload."""
+        sorts = evolve(BUCKET, series=("db-*",))
+        list(self.journal.watch([sorts], str, NOW))
+        self.push("db-1", "db-#")
+        list(self.journal.watch([sorts], str, NOW))
+        self.assertEqual({"db-*": 1}, {n: s.files for n, s in self.series().items()})
+
     def test_patterns_and_drills(self) -> None:
         """A restore test belongs to the series of its file, also of a new pattern."""
         for name in ("db-a", "db-b", "etc", "log"):
