@@ -477,26 +477,29 @@ class WatchTests(RecorderCase):
         self.clock.advance(0)
         self.assertEqual(State.FRESH, self.state())
 
-    def test_reload_of_series(self) -> None:
-        """Pushes that end just before the reload, or began before it, are in the new
-        series, also of a bucket that had none before.
+    def assert_sorted(self) -> None:
+        """Pushes that end just before a reload, or began before it, are in the new
+        series.
         """
-        for before in (outcome("db-1.gz"), None):
-            self.setUp()
-            self.start()
-            if before is not None:
-                self.recorder.observe(before)
-                self.clock.advance(GATHER)
-            self.recorder.observe(outcome("db-2.gz"))
-            sorts = evolve(BUCKET, series=("db-*",), expect=Interval(300.0, "5m"))
-            self.registry.replace(BucketIndex([sorts]))
-            self.clock.advance(0)
-            self.recorder.observe(outcome("db-3.gz"))
-            self.clock.advance(GATHER)
-            series = {each.received.series for each in self.kept()}
-            self.assertEqual({"db-*"}, series)
-            names = [each.name for each in all_series(self.read(), "web01")]
-            self.assertEqual(["db-*"], names)
+        self.recorder.observe(outcome("db-2.gz"))
+        sorts = evolve(BUCKET, series=("db-*",), expect=Interval(300.0, "5m"))
+        self.registry.replace(BucketIndex([sorts]))
+        self.clock.advance(0)
+        self.recorder.observe(outcome("db-3.gz"))
+        self.clock.advance(GATHER)
+        self.assertEqual({"db-*"}, {each.received.series for each in self.kept()})
+        names = [each.name for each in all_series(self.read(), "web01")]
+        self.assertEqual(["db-*"], names)
+
+    def test_reload_of_series(self) -> None:
+        self.start()
+        self.recorder.observe(outcome("db-1.gz"))
+        self.clock.advance(GATHER)
+        self.assert_sorted()
+
+    def test_reload_before_the_first_push(self) -> None:
+        self.start()
+        self.assert_sorted()
 
     def test_reload_of_many(self) -> None:
         """In turns, between which other work runs; to the end."""
