@@ -68,6 +68,11 @@ def admin_site(
         "healthz": SharedAnswer(reactor, health),
         "metrics": SharedAnswer(reactor, scrape),
     }
+
+    def prepare() -> None:
+        # Without a thread, the first page does it.
+        run(compile_templates).addErrback(lambda failure: failure.trap(OSError))
+
     # Neither the start nor the first page waits for it.
-    reactor.callWhenRunning(run, compile_templates)
+    reactor.callWhenRunning(prepare)
     return AdminSite(reactor, shown)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from jinja2 import Environment
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,6 +31,8 @@ DISK = Filesystem(total=1000, free=900, reserved=20, read_only=False)
 
 
 class PagesTests(SynchronousTestCase):
+    no_threads = False
+
     def setUp(self) -> None:
         home = new_home(self)
         opened(self, Journal, home)
@@ -40,7 +45,7 @@ class PagesTests(SynchronousTestCase):
         self.clock = MemoryReactorClock()
         self.site = admin_site(
             self.clock,
-            at_once,
+            self.run_,
             lambda: DISK,
             Counters(),
             recorder,
@@ -53,6 +58,11 @@ class PagesTests(SynchronousTestCase):
             list,
             False,
         )
+
+    def run_(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        if self.no_threads:
+            return fail(OSError(11, "Resource temporarily unavailable"))
+        return at_once(function, *args)
 
     def ask(self, target: str) -> tuple[int, str]:
         """The status and the content of the answer."""
@@ -100,3 +110,12 @@ class PagesTests(SynchronousTestCase):
         self.assertEqual(html.TEMPLATES.list_templates(), sorted(compiled))
         self.assertEqual(200, self.ask("/")[0])
         self.assertEqual(len(set(compiled)), len(compiled))
+
+    def test_no_thread(self) -> None:
+        """The first page compiles them; nothing is logged."""
+        self.no_threads = True
+        for hook, args, kwargs in self.clock.whenRunningHooks:
+            hook(*args, **kwargs)
+        gc.collect()
+        self.assertEqual([], self.flushLoggedErrors())
+        self.assertEqual(200, self.ask("/")[0])
