@@ -331,6 +331,15 @@ class OutputTests(ScriptCase):
         """If it is ended, it removes its files."""
         self.end(self.output(self.daemon().port), "db", "sleep", "60")
 
+    def test_only_script_is_ended(self) -> None:
+        """If it alone gets a signal, the output is still stored, as documented."""
+        server = self.daemon()
+        ending = "read a b c script rest </proc/$PPID/stat; kill $script; echo content"
+        done = self.run_script(self.output(server.port), "db", "sh", "-c", ending)
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertEqual({"web01/db": b"content\n"}, server.stored())
+        self.assertEqual([], list(self.folder.glob("tmp.*")))
+
 
 class EndTests(ScriptCase):
     """A client asks for the offset while the end is not decided."""
