@@ -45,7 +45,7 @@ MOST_SIZE = 2**63 - 1
 REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which curl --retry sends a file again."""
 
-ENDED = "the token was removed, or expired, during the push"
+ENDED = "the token was removed, or expired, or allow_from changed, during the push"
 """The cause of a 403 that ends a push in progress."""
 
 RETIRED = "the bucket is retired"
