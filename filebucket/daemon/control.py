@@ -132,12 +132,14 @@ class StatusFile(Service):
         :param applied: returns what is applied; it may take a second
         """
         self._home = home
-        self._status = Status(config)
         self._run = run
         self._applied = applied
         self._lock_fd = -1
-        # Of the status: threads write it.
+        # Of the three below: threads write the files.
         self._turn = threading.Lock()
+        self._status = Status(config)
+        self._unwritten: Applied | None = None
+        self._is_stale = False
 
     def startService(self) -> None:
         super().startService()
@@ -159,7 +161,13 @@ class StatusFile(Service):
                 error=error.strerror,
             )
             return
-        self._run(lambda: self._write_applied(self._applied())).addErrback(self._untold)
+        self._run(self._tell_first).addErrback(self._untold)
+
+    def _tell_first(self) -> None:
+        applied = self._applied()
+        with self._turn:
+            self._unwritten = applied
+            self._write_all()
 
     def _untold(self, failure: Failure) -> None:
         if failure.check(OSError) is None:
@@ -186,23 +194,31 @@ class StatusFile(Service):
         with self._turn:
             number = self._status.number + 1
             self._status = evolve(self._status, number=number, answer=answer)
-            try:
-                # First, so that a command that got the answer reads the new file.
-                if applied is not None:
-                    self._write_applied(applied)
-            finally:
-                self._write()
+            self._unwritten = applied or self._unwritten
+            self._write_all()
 
     def tell_outage(self, reason: str | None) -> None:
-        """Write why the object store cannot be used. It may wait for a disk.
+        """Write why the object store cannot be used, and what could not be written
+        before. It may wait for a disk.
 
         :param reason: None if it can be used
         :raises OSError: it cannot be written
         """
         with self._turn:
-            if reason != self._status.outage:
+            if reason != self._status.outage or self._is_stale:
                 self._status = evolve(self._status, outage=reason)
-                self._write()
+                self._write_all()
+
+    def _write_all(self) -> None:
+        self._is_stale = True
+        try:
+            # First, so that a command that got the answer reads the new file.
+            if self._unwritten is not None:
+                self._write_applied(self._unwritten)
+                self._unwritten = None
+        finally:
+            self._write()
+        self._is_stale = False
 
     def _write_applied(self, applied: Applied) -> None:
         with beside_pushes():

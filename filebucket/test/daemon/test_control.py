@@ -266,6 +266,25 @@ class AppliedTests(StatusCase):
         answered = Status("/etc/config.json", 1, Answer("ab"))
         self.assertEqual(answered, read(str(self.home)))
 
+    def test_room_again(self) -> None:
+        """Files that could not be written follow at the daemon's next look."""
+        self.file.startService()
+        blocked = [self.private / f"{name}.json.new" for name in ("applied", "status")]
+        for each in blocked:
+            each.mkdir()
+        self.assertRaises(OSError, self.file.tell, Answer("ab"), SOME)
+        self.assertRaises(OSError, self.file.tell, Answer("cd", "broken"))
+        self.assertRaises(OSError, self.file.tell_outage, None)
+        for each in blocked:
+            each.rmdir()
+        self.file.tell_outage(None)
+        self.assertEqual(SOME, self.applied())
+        answered = Status("/etc/config.json", 2, Answer("cd", "broken"))
+        self.assertEqual(answered, read(str(self.home)))
+        before = (self.private / "status.json").stat().st_ino
+        self.file.tell_outage(None)
+        self.assertEqual(before, (self.private / "status.json").stat().st_ino)
+
     def test_malformed(self) -> None:
         """A damaged or forged file."""
         self.file.startService()
