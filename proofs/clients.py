@@ -417,6 +417,7 @@ def _server(folder: Path, closing: ExitStack) -> tuple[Server, dict[str, int]]:
             "bind :443": f"bind 127.0.0.1:{haproxy}",
             "    bind [::]:443 v6only\n": "",
             "127.0.0.1:1443": f"127.0.0.1:{behind}",
+            "    user haproxy\n    group haproxy\n": "",
         },
     )
     (folder / "haproxy.cfg").write_text(text)

@@ -48,16 +48,34 @@ def as_owner_of(home: str, private: str) -> Iterator[None]:
 @contextmanager
 def as_user(uid: int, gid: int) -> Iterator[None]:
     """As root, run the block with the rights of a user."""
-    group, groups = os.getegid(), os.getgroups()
+    group, groups, home = os.getegid(), os.getgroups(), os.environ.get("HOME")
     os.setgroups(_groups(uid, gid))
     os.setegid(gid)
     os.seteuid(uid)
+    _set_home(_home_of(uid))
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(group)
         os.setgroups(groups)
+        _set_home(home)
+
+
+def _set_home(home: str | None) -> None:
+    """Set HOME. The library of PostgreSQL looks for certificates there, and does not
+    connect, or not with TLS, if it may not.
+    """
+    os.environ.pop("HOME", None)
+    if home is not None:
+        os.environ["HOME"] = home
+
+
+def _home_of(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return None
 
 
 def become_owner_of(home: str, private: str, keep: int | None = None) -> None:
@@ -74,6 +92,7 @@ def become_owner_of(home: str, private: str, keep: int | None = None) -> None:
         os.setresgid(gid, gid, gid)
         with nullcontext() if keep is None else keeping(keep):
             os.setresuid(uid, uid, uid)
+        _set_home(_home_of(uid))
 
 
 def owner_prefix(home: str, private: str) -> str:

@@ -39,6 +39,7 @@ class Person:
     st_gid: int = 113
     st_mode: int = 0o40750
     pw_name: str = "filebucket"
+    pw_dir: str = "/var/lib/filebucket"
 
 
 class OwnerCase(SynchronousTestCase):
@@ -61,6 +62,7 @@ class OwnerCase(SynchronousTestCase):
             self.patch(os, name, partial(self.called, name))
         self.patch(pwd, "getpwuid", lambda uid: Person())
         self.patch(os, "getgrouplist", lambda name, gid: [gid, 4, len(name)])
+        self.patch(os, "environ", {"HOME": "/root"})
         self.patch(os, "getegid", lambda: 1)
         self.patch(os, "getgroups", lambda: [2, 3])
         self.run_by(0)
@@ -108,6 +110,11 @@ class ForAWhileTests(OwnerCase):
         self.assertEqual(
             [("seteuid", 0), ("setegid", 1), ("setgroups", [2, 3])], self.calls
         )
+
+    def test_home_of_the_user(self) -> None:
+        with as_owner_of(HOME, PRIVATE):
+            self.assertEqual({"HOME": "/var/lib/filebucket"}, os.environ)
+        self.assertEqual({"HOME": "/root"}, os.environ)
 
     def test_failure(self) -> None:
         with self.assertRaises(ZeroDivisionError), as_owner_of(HOME, PRIVATE):
@@ -186,6 +193,14 @@ class ForGoodTests(OwnerCase):
         self.owner, self.private = Person(0, 0, st_mode=0o40777), Person(0, 0)
         become_owner_of(HOME, PRIVATE)
         self.assertEqual([], self.calls)
+
+    def test_home_of_the_user(self) -> None:
+        """libpq looks there for certificates."""
+        become_owner_of(HOME, PRIVATE)
+        self.assertEqual({"HOME": "/var/lib/filebucket"}, os.environ)
+        self.patch(pwd, "getpwuid", self.unknown)
+        become_owner_of(HOME, PRIVATE)
+        self.assertEqual({}, os.environ)
 
     def test_sandbox(self) -> None:
         """Root cannot see the owner without CAP_DAC_OVERRIDE. It does not stay root."""

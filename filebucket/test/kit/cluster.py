@@ -150,6 +150,8 @@ class Cluster:
         changes[":443 ssl crt /etc/haproxy/backup.pem"] = f"127.0.0.1:{self.port}"
         changes["    bind [::]:443 v6only ssl crt /etc/haproxy/backup.pem\n"] = ""
         changes["check port 1235"] = "check"
+        # Only root may change its user, and only Debian's package creates that one.
+        changes["    user haproxy\n    group haproxy\n"] = ""
         self._control = str(folder / "haproxy")
         control = f"stats socket {self._control}\n    maxconn 4000"
         changes["maxconn 4000"] = control

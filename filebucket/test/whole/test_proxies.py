@@ -401,6 +401,7 @@ class HaproxyTests(ProxyCase):
                 "bind :443": f"bind fd@{self.socket.fileno()}",
                 "bind [::]:443 v6only": f"bind fd@{self.socket6.fileno()}",
                 "127.0.0.1:1443": f"127.0.0.1:{server.port}",
+                "    user haproxy\n    group haproxy\n": "",
                 **dict(changes),
             },
         )
