@@ -267,6 +267,7 @@ class Journal(Database):
         interrupted.
         """
         self._move_drills(id_, bucket, hide)
+        self._move_failures(id_, bucket, hide)
         after: Sequence[float] = (-math.inf, 0)
         while pushes := self._ask(_PUSHES_BY_TIME, id_, *after, AT_ONCE):
             _, *after, _ = pushes[-1]
@@ -282,6 +283,7 @@ class Journal(Database):
             # The next report is about one of the new series. An operator can end the
             # failure of a series that is not expected any more.
             do(_FORGET_FAILURES, (id_, json.dumps(bucket.series)))
+            do(_FORGET_ENDED, (id_,))
         yield
 
     def _has_strays(self, id_: int, bucket: Bucket, hide: Callable[[str], str]) -> bool:
@@ -306,6 +308,18 @@ class Journal(Database):
                 series = series_of(hide(name), bucket.series)
                 do(_MAKE_SERIES, (id_, series, at, at))
                 do(_DRILL, (at, name, error, restored_at, id_, series))
+
+    def _move_failures(
+        self, id_: int, bucket: Bucket, hide: Callable[[str], str]
+    ) -> None:
+        """Assign failed and unfinished backups to the series of the last push before
+        them. A push that came later ends them.
+        """
+        with self._change() as do:
+            for name, at, *values in do(_FAILURES, (id_,)).fetchall():
+                series = series_of(hide(name), bucket.series)
+                do(_MAKE_SERIES, (id_, series, at, at))
+                do(_FAILED, (*values, id_, series))
 
     def pass_time(self, now: float) -> None:
         due = "due <= ? AND state <> 'late'"
@@ -521,6 +535,24 @@ _MOVE = (
 _DRILLS = (
     "SELECT drilled_name, drilled_at, drill_error, restored_at FROM series"
     " WHERE bucket = ? AND drilled_at IS NOT NULL ORDER BY drilled_at"
+)
+
+_FAILURES = (
+    "SELECT last_name, last_at, failed_at, failed_text, unfinished_at FROM series"
+    " WHERE bucket = ? AND last_name IS NOT NULL"
+    " AND (failed_at IS NOT NULL OR unfinished_at IS NOT NULL)"
+    " ORDER BY failed_at, unfinished_at"
+)
+
+_FAILED = (
+    "UPDATE series SET failed_at = COALESCE(?, failed_at),"
+    " failed_text = COALESCE(?, failed_text),"
+    " unfinished_at = COALESCE(?, unfinished_at) WHERE bucket = ? AND name = ?"
+)
+
+_FORGET_ENDED = (
+    "UPDATE series SET failed_at = NULL, failed_text = NULL"
+    " WHERE bucket = ? AND failed_at < last_at"
 )
 
 _FORGET_DRILLS = (

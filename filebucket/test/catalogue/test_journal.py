@@ -705,6 +705,37 @@ class FailTests(FailCase):
         )
         self.assertEqual([("db-#", State.FAILED, State.FRESH)], self.changes())
 
+    def test_new_patterns(self) -> None:
+        """A failure goes with its pushes to another series, unless that has a later
+        push; so does an upload that never ended.
+        """
+        self.push("a-1", "a-#")
+        self.push("db-1")
+        self.push("etc", "etc", at=NOW + 20)
+        self.push("log-1", "log-#")
+        for series in ("a-#", "db-#", "log-#"):
+            self.report(series)
+        found = [Abandoned("web01", "log-#", NOW + 15)]
+        self.journal.abandon(found, {"web01": BUCKET}.get, NOW + 20)
+        self.watch(evolve(BUCKET, series=("db-*", "log-*", "[ae]*")))
+        self.assertEqual(
+            {"db-*": State.FAILED, "log-*": State.FAILED, "[ae]*": State.FRESH},
+            self.states(),
+        )
+        self.assertEqual("exited with 1", self.series()["db-*"].failed_text)
+        self.push("log-2", "log-*", at=NOW + 12)
+        self.assertEqual(State.UNFINISHED, self.states()["log-*"])
+        self.watch(BUCKET)
+        self.assertEqual(
+            {
+                "a-#": State.FRESH,
+                "db-#": State.FAILED,
+                "etc": State.FRESH,
+                "log-#": State.UNFINISHED,
+            },
+            self.states(),
+        )
+
     def test_fails_again(self) -> None:
         """Each night it is reported, also while it is late; but not each minute."""
         self.push("db-1")
