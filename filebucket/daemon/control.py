@@ -164,9 +164,9 @@ class StatusFile(Service):
         self._run(self._tell_first).addErrback(self._untold)
 
     def _tell_first(self) -> None:
-        applied = self._applied()
+        # Inside, so that it does not replace the newer values of a reload.
         with self._turn:
-            self._unwritten = applied
+            self._unwritten = self._applied()
             self._write_all()
 
     def _untold(self, failure: Failure) -> None:
