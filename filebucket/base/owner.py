@@ -52,7 +52,7 @@ def as_user(uid: int, gid: int) -> Iterator[None]:
     os.setgroups(_groups(uid, gid))
     os.setegid(gid)
     os.seteuid(uid)
-    _set_home(_home_of(uid))
+    _set_home(home_of(uid))
     try:
         yield
     finally:
@@ -71,7 +71,8 @@ def _set_home(home: str | None) -> None:
         os.environ["HOME"] = home
 
 
-def _home_of(uid: int) -> str | None:
+def home_of(uid: int) -> str | None:
+    """The home folder of a user; None if the user is unknown."""
     try:
         return pwd.getpwuid(uid).pw_dir
     except KeyError:
@@ -92,7 +93,7 @@ def become_owner_of(home: str, private: str, keep: int | None = None) -> None:
         os.setresgid(gid, gid, gid)
         with nullcontext() if keep is None else keeping(keep):
             os.setresuid(uid, uid, uid)
-        _set_home(_home_of(uid))
+        _set_home(home_of(uid))
 
 
 def owner_prefix(home: str, private: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import re
 import secrets
 import subprocess
@@ -24,7 +23,7 @@ from zope.interface import implementer
 
 from filebucket.base.errors import OperatorError
 from filebucket.base.fs import directory
-from filebucket.base.owner import become_owner_of
+from filebucket.base.owner import become_owner_of, home_of
 from filebucket.base.text import printable, rfc3339
 from filebucket.config.config import Config
 from filebucket.daemon import control
@@ -200,9 +199,8 @@ def become_daemon(home: str, environ: Mapping[str, str]) -> Mapping[str, str]:
         ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     if found or os.geteuid() == user:
         return found or environ
-    with suppress(KeyError):
-        return {**environ, "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
-    return environ
+    own = home_of(os.geteuid())
+    return environ if own is None else {**environ, "HOME": own}
 
 
 def _of_daemon(home: str) -> tuple[Mapping[str, str], bool, int | None]:
