@@ -24,6 +24,9 @@ from filebucket.test.kit.tree import TREE
 
 CLAIMS = Path(__file__).parents[1] / "blocks.toml"
 
+AS_POSTGRES = '[ "$1 $2 $3" = "-u postgres --" ] && shift 3 && exec "$@"'
+"""A shell script in place of ``runuser``, which only root may run."""
+
 
 _UNDERLINE = re.compile(r"([=~^\"'-])\1{2,}$")
 _MARGIN = re.compile(r" *(?:(?:[*-]|\d+\.) +)?")

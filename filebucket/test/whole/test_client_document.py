@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from filebucket.test.kit.blocks import DocumentCase
+from filebucket.test.kit.blocks import AS_POSTGRES, DocumentCase
 from filebucket.test.kit.certificates import write_pair
 from filebucket.test.kit.integration import IntegrationCase, need
 from filebucket.test.kit.server import OTHER, PATIENCE, Server, comes
@@ -37,7 +37,7 @@ FAKES = {
     "pg_dump": 'case "$*" in shop | "-Fc shop") echo dump ;; *) exit 9 ;; esac',
     "pg_dumpall": '[ $# = 0 ] && id -un >"$HOME/dumped-by" && echo dump',
     "mariadb-dump": '[ "$*" = "--single-transaction shop" ] && echo dump',
-    "runuser": '[ "$1 $2 $3" = "-u postgres --" ] && shift 3 && exec "$@"',
+    "runuser": AS_POSTGRES,
     "mail": 'echo "$*"; cat',
 }
 

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from contextlib import closing
 
-from filebucket.test.kit.blocks import DocumentCase, path_of
+from filebucket.test.kit.blocks import AS_POSTGRES, DocumentCase, path_of
 from filebucket.test.kit.integration import need, shell
 from filebucket.test.kit.machine import MachineCase
 from filebucket.test.kit.server import OTHER, TOKEN
@@ -36,7 +36,7 @@ case "$*" in
 *) exit 9 ;;
 esac
 """,
-    "runuser": '#!/bin/sh\n[ "$1 $2 $3" = "-u postgres --" ] && shift 3 && exec "$@"\n',
+    "runuser": f"#!/bin/sh\n{AS_POSTGRES}\n",
     "chronic": '#!/bin/sh\nexec "$@"\n',
     "ssh": '#!/bin/sh\n[ "$1" = root@backup ] && shift && exec "$@"\n',
 }
