@@ -59,6 +59,6 @@ def archive_of(
     from filebucket.store.s3.records import Keys  # noqa: PLC0415
 
     # A long run outlasts a session token.
-    now = who or credentials.Current(s3.credentials, time.monotonic, environ)
-    names, data = (Bucket(s3, each, now) for each in (s3.names_bucket, s3.data_bucket))
+    own = who or credentials.Current(s3.credentials, time.monotonic, environ)
+    names, data = (Bucket(s3, each, own) for each in (s3.names_bucket, s3.data_bucket))
     return S3Archive(names, data, Keys(s3.prefix), found)
